@@ -1,0 +1,3 @@
+from .iformer import IFormer
+
+__all__ = ['IFormer']
