@@ -1,5 +1,8 @@
 """The iFormer backbone (Inception Transformer, NeurIPS 2022) for OpenMMLab."""
 from .backbone import IFormer
+from .engine import LoadBackboneHook, allow_history_buffer
 from .version import __version__
 
-__all__ = ['IFormer', '__version__']
+allow_history_buffer()
+
+__all__ = ['IFormer', 'LoadBackboneHook', '__version__']

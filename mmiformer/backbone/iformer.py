@@ -1,7 +1,6 @@
 """iFormer, the Inception Transformer, as an OpenMMLab backbone."""
 from typing import List, Optional, Sequence, Tuple, Union
 
-import torch
 from mmengine.model import BaseModule
 from mmengine.registry import MODELS
 from torch import Tensor, nn
@@ -88,8 +87,8 @@ class IFormer(BaseModule):
         self.frozen_stages = frozen_stages
         self.norm_eval = norm_eval
 
-        drop_paths = torch.linspace(
-            0, drop_path_rate, sum(arch['depths'])).tolist()
+        last = max(sum(arch['depths']) - 1, 1)
+        drop_paths = [drop_path_rate * i / last for i in range(last + 1)]
         grid = tuple(_halve(_halve(side)) for side in img_size)
         dims = (in_channels, *arch['embed_dims'])
         self.stages = nn.ModuleList()

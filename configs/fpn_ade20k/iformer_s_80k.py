@@ -1,0 +1,39 @@
+# Semantic FPN, iFormer-S, ADE20K, 80k iterations.
+#   tools/dist_train.sh configs/fpn_ade20k/iformer_s_80k.py 8
+#   tools/train.py configs/fpn_ade20k/iformer_s_80k.py --auto-scale-lr
+# paper: mIoU 48.6; 24 M parameters, 181 G FLOPs at 512x2048, attention not
+# counted. Not trained here.
+#
+# Every number that is not inherited has a tag: `paper` (NeurIPS 2022: "as PVT
+# and UniFormer"), `released` (the authors' code and weights), `peer`
+# (UniFormer's public config; the paper states nothing), `ours`.
+_base_ = [
+    '../_base_/semantic_fpn.py',
+    '../_base_/ade20k.py',
+    '../_base_/segmentation_runtime.py',
+]
+
+model = dict(
+    backbone=dict(
+        drop_path_rate=0.1,  # peer
+        init_cfg=dict(
+            type='Pretrained',  # released
+            checkpoint='https://huggingface.co/sail/dl2/resolve/main/iformer/'
+            'iformer_small.pth')))
+
+optim_wrapper = dict(
+    type='OptimWrapper',
+    optimizer=dict(
+        type='AdamW',  # paper
+        lr=2e-4,  # paper
+        betas=(0.9, 0.999),  # peer
+        weight_decay=1e-4))  # peer
+train_cfg = dict(
+    type='IterBasedTrainLoop', max_iters=80000, val_interval=8000)  # paper
+param_scheduler = [
+    dict(type='LinearLR', start_factor=0.1, by_epoch=False, begin=0,
+         end=1000),  # peer
+    dict(type='CosineAnnealingLR', by_epoch=False, begin=1000, end=80000,
+         T_max=79000, eta_min=0.),  # paper: cosine; peer: after the warm-up
+]
+auto_scale_lr = dict(enable=False, base_batch_size=32)  # peer: 8 GPUs x 4

@@ -1,0 +1,3 @@
+from .complexity import Complexity, count
+
+__all__ = ['Complexity', 'count']

@@ -1,0 +1,133 @@
+"""Pictures of predictions beside the truth, and of training curves."""
+import json
+from pathlib import Path
+from typing import Dict, List, Sequence, Tuple
+
+import matplotlib
+import numpy as np
+
+matplotlib.use('Agg')  # no screen is needed
+import matplotlib.pyplot as plt  # noqa: E402
+from matplotlib.patches import Patch, Rectangle  # noqa: E402
+
+Colour = Tuple[int, int, int]
+
+
+def overlay(image: np.ndarray, mask: np.ndarray, colour: Colour,
+            opacity: float = 0.55) -> np.ndarray:
+    """Tints the part of an image, (H, W, 3) uint8 RGB, that a mask covers."""
+    image = image.copy()
+    image[mask] = ((1 - opacity) * image[mask] +
+                   opacity * np.array(colour)).astype(np.uint8)
+    return image
+
+
+def draw_pairs(path: Path, title: str, rows: List[List], draw,
+               classes: Sequence[str], palette: Sequence[Colour]) -> None:
+    """Saves a grid: image, truth and prediction side by side, twice a row.
+
+    Args:
+        path: PNG file.
+        title: Above the grid.
+        rows: One ``[image, truth, prediction]`` per picture.
+        draw: ``draw(axes, image, what)`` paints a truth or a prediction.
+        classes: Names for the legend.
+        palette: Their colours, RGB.
+    """
+    height = -(-len(rows) // 2)
+    figure, axes = plt.subplots(
+        height, 6, figsize=(12, 2.1 * height + 0.9), squeeze=False)
+    for ax in axes.flat:
+        ax.axis('off')
+    for number, (image, truth, prediction) in enumerate(rows):
+        line = axes[number // 2, 3 * (number % 2):][:3]
+        line[0].imshow(image)
+        draw(line[1], image, truth)
+        draw(line[2], image, prediction)
+    for ax, name in zip(axes[0], ('image', 'truth', 'prediction') * 2):
+        ax.set_title(name)
+    figure.suptitle(title)
+    figure.legend(
+        handles=[Patch(color=np.array(colour) / 255, label=name)
+                 for name, colour in zip(classes, palette)],
+        loc='lower center', ncol=len(classes), frameon=False)
+    figure.tight_layout(rect=(0, 0.8 / (2.1 * height + 0.9) / 2, 1, 1))
+    figure.savefig(path, dpi=80)
+    plt.close(figure)
+
+
+def draw_segments(ax, image: np.ndarray, labels: np.ndarray,
+                  palette: Sequence[Colour]) -> None:
+    """Paints a label map, (H, W), each class but the first, over an image."""
+    for label, colour in enumerate(palette[1:], 1):
+        image = overlay(image, labels == label, colour)
+    ax.imshow(image)
+
+
+def draw_instances(ax, image: np.ndarray, instances: List[Dict],
+                   palette: Sequence[Colour]) -> None:
+    """Paints instances: ``mask`` (H, W) bool, ``box`` (x1, y1, x2, y2),
+    ``label``, and for predictions ``score``."""
+    for instance in instances:
+        image = overlay(image, instance['mask'], palette[instance['label']])
+    ax.imshow(image)
+    for instance in instances:
+        left, top, right, bottom = instance['box']
+        colour = np.array(palette[instance['label']]) / 255
+        ax.add_patch(Rectangle((left - .5, top - .5), right - left,
+                               bottom - top, fill=False, color=colour))
+        if 'score' in instance:
+            ax.text(left, max(top - 2, 6), f"{instance['score']:.2f}",
+                    fontsize=6, color='white',
+                    bbox=dict(facecolor=colour, pad=0.6, linewidth=0))
+
+
+def read_scalars(work_dir: Path) -> List[Dict[str, float]]:
+    """What mmengine logged for a run, all restarts, in order of steps."""
+    records = {}
+    for file in sorted(Path(work_dir).glob('*/vis_data/scalars.json')):
+        for line in file.read_text().splitlines():
+            record = json.loads(line)
+            records[record['step'], 'loss' in record] = record
+    return [records[key] for key in sorted(records)]
+
+
+def draw_curves(path: Path, runs: Dict[str, Tuple[Path, Dict[str, str]]]
+                ) -> None:
+    """Saves a panel per run: loss by iteration, and metrics beside it.
+
+    Args:
+        path: PNG file.
+        runs: For each title, the work dir and ``{logged name: label}`` of
+            the metrics, each from 0 to 1 or in percent (mIoU).
+    """
+    figure, axes = plt.subplots(1, len(runs), figsize=(11, 3.8),
+                                squeeze=False)
+    for ax, (title, (work_dir, metrics)) in zip(axes[0], runs.items()):
+        records = read_scalars(work_dir)
+        train = [r for r in records if 'loss' in r]
+        ax.plot([r['iter'] for r in train], [r['loss'] for r in train],
+                color='tab:gray', label='loss')
+        ax.set(title=title, xlabel='iteration', ylabel='loss', ylim=(0, None))
+        right = ax.twinx()
+        right.set(ylabel='metric on held-out images', ylim=(0, 1))
+        for name, label in metrics.items():
+            tested = [r for r in records if name in r]
+            values = [r[name] / (100 if name == 'mIoU' else 1)
+                      for r in tested]
+            steps = _iterations([r['step'] for r in tested], train)
+            right.plot(steps, values, marker='o', label=label)
+        ax.legend(loc='upper left', frameon=False)
+        right.legend(loc='lower right', frameon=False)
+    figure.tight_layout()
+    figure.savefig(path, dpi=100)
+    plt.close(figure)
+
+
+def _iterations(steps: List[int], train: List[Dict]) -> List[int]:
+    """Epoch-based runs log a validation by its epoch: its last iteration."""
+    by_epoch: Dict[int, int] = {}
+    for record in train:
+        if 'epoch' in record:
+            by_epoch[record['epoch']] = record['iter']
+    return [by_epoch.get(step, step) for step in steps]

@@ -1,0 +1,66 @@
+"""What the tools share: from a config file to a checked config."""
+import os
+import warnings
+from pathlib import Path
+from typing import Optional
+
+from mmengine.config import Config
+
+from ..datasets import make_shapes
+from .preflight import check_files
+
+
+def load_config(path: str, cfg_options: Optional[dict] = None,
+                work_dir: Optional[str] = None,
+                launcher: str = 'none') -> Config:
+    """Reads a config and applies the command line to it.
+
+    Args:
+        path: The config file.
+        cfg_options: Overrides, as ``--cfg-options`` gives them.
+        work_dir: Where logs and checkpoints go; by default the config's
+            ``work_dir``, or else ``work_dirs/`` and the config's path below
+            its ``configs`` folder.
+        launcher: ``none``, ``pytorch``, ``slurm`` or ``mpi``.
+    """
+    # mmengine and mmcv import it, and say so at every import.
+    warnings.filterwarnings('ignore', message='pkg_resources is deprecated')
+    # No file from elsewhere is ever opened as a full pickle, whatever the
+    # installed mmengine asks for.
+    os.environ['TORCH_FORCE_WEIGHTS_ONLY_LOAD'] = '1'
+    cfg = Config.fromfile(path)
+    cfg.launcher = launcher
+    cfg.merge_from_dict(cfg_options or {})
+    if work_dir or not cfg.get('work_dir'):
+        cfg.work_dir = work_dir or str(Path('work_dirs', _run_name(path)))
+    return cfg
+
+
+def _run_name(path: str) -> Path:
+    """mask_rcnn/iformer_s_1x for configs/mask_rcnn/iformer_s_1x.py: the file
+    name alone is the same for several heads."""
+    file = Path(path).resolve().with_suffix('')
+    parts = file.parts
+    if 'configs' in parts:
+        last = len(parts) - 1 - parts[::-1].index('configs')
+        return Path(*parts[last + 1:])
+    return Path(file.name)
+
+
+def prepare(cfg: Config, splits: tuple) -> None:
+    """Makes the embedded data set if the config uses it, then checks that
+    every file that the run will need is there.
+
+    Args:
+        cfg: The config.
+        splits: The data loaders that will be used: ``train``, ``val``,
+            ``test``.
+
+    Raises:
+        FileNotFoundError: Something is missing; the message lists it all.
+    """
+    if int(os.environ.get('RANK', os.environ.get('SLURM_PROCID', 0))):
+        return  # the first process speaks for all
+    if 'shapes' in cfg:
+        make_shapes(**cfg.shapes)
+    check_files(cfg, splits)

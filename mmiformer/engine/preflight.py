@@ -1,0 +1,105 @@
+"""Finds what is missing before a long run starts."""
+from pathlib import Path
+from typing import Iterator, List, Tuple
+
+from mmengine.config import Config
+
+from ..backbone.checkpoint import fetch
+
+# Where to get what a data set class reads.
+SOURCES = {
+    'CocoDataset':
+    'COCO 2017 (train2017.zip, val2017.zip, annotations_trainval2017.zip): '
+    'https://cocodataset.org/#download, unpacked in {root}',
+    'ADE20KDataset':
+    'ADE20K: http://data.csail.mit.edu/places/ADEchallenge/'
+    'ADEChallengeData2016.zip, unpacked so that {root} is its folder',
+}
+OWN_DATA = 'put it there, or point data_root, ann_file and data_prefix at yours'
+
+
+def check_files(cfg: Config, splits: Tuple[str, ...]) -> None:
+    """Checks data, annotations and weights; downloads weights from URLs.
+
+    Args:
+        cfg: A config of mmdet or mmseg.
+        splits: The data loaders that will be used.
+
+    Raises:
+        FileNotFoundError: Lists every path that is missing, what reads it
+            and where to get it.
+    """
+    faults = []
+    for split in splits:
+        loader = cfg.get(f'{split}_dataloader')
+        for dataset in _datasets(loader['dataset']) if loader else ():
+            faults += _check_dataset(dataset, split)
+        evaluators = cfg.get(f'{split}_evaluator') or []
+        for evaluator in (evaluators if isinstance(evaluators, list)
+                          else [evaluators]):
+            path = evaluator.get('ann_file')
+            if path and _is_local(path) and not Path(path).exists():
+                faults.append(f'{path} ({split}_evaluator.ann_file)')
+    for key, checkpoint in _checkpoints(cfg, with_init='train' in splits):
+        faults += _check_checkpoint(key, checkpoint)
+    if faults:
+        lines = '\n  '.join(dict.fromkeys(faults))
+        raise FileNotFoundError(f'cannot start, this is missing:\n  {lines}')
+
+
+def _datasets(cfg: dict) -> Iterator[dict]:
+    """The data sets below wrappers such as RepeatDataset."""
+    if 'dataset' in cfg:
+        yield from _datasets(cfg['dataset'])
+    elif 'datasets' in cfg:
+        for part in cfg['datasets']:
+            yield from _datasets(part)
+    else:
+        yield cfg
+
+
+def _check_dataset(dataset: dict, split: str) -> List[str]:
+    root = dataset.get('data_root') or ''
+    parts = {'ann_file': dataset.get('ann_file')}
+    for key, value in (dataset.get('data_prefix') or {}).items():
+        parts[f'data_prefix.{key}'] = value
+    paths = {key: Path(root, value) for key, value in parts.items()
+             if isinstance(value, str) and value and _is_local(root, value)}
+    source = SOURCES.get(dataset['type'], OWN_DATA).format(root=root)
+    return [f'{path} ({split}_dataloader.dataset.{key}); {source}'
+            for key, path in paths.items() if not path.exists()]
+
+
+def _checkpoints(cfg: Config, with_init: bool) -> Iterator[Tuple[str, str]]:
+    """Where the config names weights, and which."""
+    if cfg.get('load_from'):
+        yield 'load_from', cfg.load_from
+    if with_init:
+        yield from _pretrained(cfg.model, 'model')
+
+
+def _pretrained(node, key: str) -> Iterator[Tuple[str, str]]:
+    if isinstance(node, dict):
+        if node.get('type') == 'Pretrained' and node.get('checkpoint'):
+            yield f'{key}.checkpoint', node['checkpoint']
+        for name, child in node.items():
+            yield from _pretrained(child, f'{key}.{name}')
+    elif isinstance(node, (list, tuple)):
+        for index, child in enumerate(node):
+            yield from _pretrained(child, f'{key}.{index}')
+
+
+def _check_checkpoint(key: str, checkpoint: str) -> List[str]:
+    if checkpoint.startswith(('http://', 'https://')):
+        try:
+            fetch(checkpoint)
+        except OSError as error:
+            return [f'{error} ({key})']
+    elif _is_local(checkpoint) and not Path(checkpoint).expanduser().is_file():
+        return [f'{checkpoint} ({key}); if a run of your own makes it, start '
+                f'that first, or name another file: --cfg-options {key}=...']
+    return []
+
+
+def _is_local(*paths: str) -> bool:
+    return not any('://' in path for path in paths)

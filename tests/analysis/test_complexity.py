@@ -1,0 +1,78 @@
+"""FLOPs by hand, by any kernel, and as the paper's dense tables have them."""
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS, init_default_scope
+from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from mmiformer import IFormer
+from mmiformer.analysis import count
+
+
+class Attention(nn.Module):
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 1)
+
+    def forward(self, x):
+        x = self.conv(x).flatten(2).view(1, 2, 4, -1).transpose(2, 3)
+        return nn.functional.scaled_dot_product_attention(x, x, x)
+
+
+@pytest.mark.parametrize('kernel', [SDPBackend.MATH,
+                                    SDPBackend.FLASH_ATTENTION])
+def test_counts_by_hand_whatever_kernel_runs(kernel):
+    with sdpa_kernel(kernel):
+        result = count(Attention(), (6, 5))
+    assert result.params == 3 * 8 + 8
+    assert result.flops == 30 * 3 * 8
+    # 2 heads, 30 x 30 pairs, 4 channels, twice.
+    assert result.flops_with_attention == result.flops + 2 * 30 * 30 * 4 * 2
+
+
+@pytest.mark.parametrize('arch, macs', [('small', 4.848), ('base', 9.378)])
+def test_imagenet_macs(arch, macs):
+    """The authors' figures at 224, attention and head counted."""
+    model = IFormer(arch, out_indices=(3, ))
+    result = count(model, (224, 224))
+    matrix = sum(result.operators.get(name, 0)
+                 for name in ('conv', 'linear', 'attention'))
+    head = 1000 * model.arch['embed_dims'][3]
+    assert (matrix + head) / 1e9 == pytest.approx(macs, rel=2e-3)
+
+
+# The paper's rounded figures, and to the megaflop those that a stock model of
+# the same shapes gave without the output norms.
+@pytest.mark.parametrize('config, shape, params, flops, paper, attention', [
+    ('mask_rcnn/iformer_s_1x', (800, 1280), 39.64, 263.20, 263, 399),
+    ('mask_rcnn/iformer_b_1x', (800, 1280), 67.56, None, 351, 570),
+    ('fpn_ade20k/iformer_s_80k', (512, 2048), 23.74, 181.40, 181, 323),
+])
+def test_dense_flops(config, shape, params, flops, paper, attention, configs):
+    cfg = Config.fromfile(configs / f'{config}.py')
+    init_default_scope(cfg.default_scope)
+    cfg.model.backbone.init_cfg = None
+    model = MODELS.build(cfg.model)
+    result = count(model, shape)
+    assert round(result.params / 1e6, 2) == params
+    assert abs(result.flops / 1e9 - paper) < 1
+    assert abs(result.flops_with_attention / 1e9 - attention) < 1
+    if flops:
+        norms = 5 * sum(
+            dim * -(-shape[0] // stride) * -(-shape[1] // stride)
+            for dim, stride in zip((96, 192, 320, 384), (4, 8, 16, 32)))
+        assert round((result.flops - norms) / 1e9, 2) == flops
+
+
+def test_the_count_does_not_depend_on_what_the_detector_finds(configs):
+    cfg = Config.fromfile(configs / 'mask_rcnn/iformer_s_shapes.py')
+    init_default_scope('mmdet')
+    cfg.model.backbone.init_cfg = None
+    model = MODELS.build(cfg.model)
+    first = count(model, (64, 96))
+    nn.init.constant_(model.rpn_head.rpn_cls.bias, -20.)  # finds nothing
+    nn.init.zeros_(model.rpn_head.rpn_reg.weight)
+    assert count(model, (64, 96)) == first
+    assert model.training  # left as it was

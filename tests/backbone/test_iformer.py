@@ -1,0 +1,349 @@
+"""The network: exact, of any size, trainable, and clear about bad input."""
+import copy
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from conftest import GOLDENS, TINY, golden_weights
+from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from mmiformer import IFormer
+from mmiformer.backbone.layers import DropPath
+from mmiformer.backbone.mixer import LowMixer
+
+CASES = sorted(path.stem for path in GOLDENS.glob('*.npz'))
+
+
+@pytest.mark.parametrize('case', CASES)
+def test_parity_with_the_authors_network(case, released_keys):
+    _, arch, size = case.split('_')
+    height, width = map(int, size.split('x'))
+    golden = np.load(GOLDENS / f'{case}.npz')
+    model = IFormer(arch, out_norms=False).eval()
+    model.load_state_dict({
+        name: torch.from_numpy(np.array(golden_weights.tensor(name, shape)))
+        for name, shape in released_keys[f'iformer_{arch}'].items()})
+    with torch.no_grad():
+        outs = model(torch.from_numpy(golden_weights.image(height, width)))
+    assert len(outs) == 4
+    for i, out in enumerate(outs, 1):
+        rows, columns = golden[f'stage{i}_stride']
+        assert out.shape == tuple(golden[f'stage{i}_shape'])
+        error = np.abs(out[:, :, ::rows, ::columns].numpy() -
+                       golden[f'stage{i}']).max()
+        assert error < 1e-4 * golden[f'stage{i}_std']
+        assert abs(out.mean() - golden[f'stage{i}_mean']) < 1e-4
+        assert abs(out.std() - golden[f'stage{i}_std']) < 1e-3
+
+
+def test_parity_has_every_case():
+    assert len(CASES) == 4
+
+
+@pytest.mark.parametrize('arch, params', [
+    ('small', 19.866), ('base', 47.866), ('large', 86.637)])
+def test_parameters(arch, params):
+    with torch.device('meta'):
+        model = IFormer(arch, out_indices=(3, ))
+    head = 1000 * (model.arch['embed_dims'][3] + 1)
+    total = sum(p.numel() for p in model.parameters()) + head
+    assert round(total / 1e6, 3) == params
+
+
+@pytest.mark.parametrize('size', [
+    (1, 1), (2, 3), (31, 5), (33, 64), (63, 97), (64, 64), (100, 36)])
+def test_any_size(tiny, size):
+    model = IFormer(**tiny).eval()
+    outs = model(torch.rand(2, 3, *size))
+    for out, dim, stride in zip(outs, TINY['embed_dims'], (4, 8, 16, 32)):
+        assert out.shape == (2, dim, *(-(-side // stride) for side in size))
+        assert torch.isfinite(out).all()
+        # RoIAlign reads NCHW memory whatever the strides say.
+        assert out.is_contiguous()
+
+
+def test_a_transposed_image_has_a_map_of_the_transposed_size(tiny):
+    """No axis is taken for the other: (H, W) is carried, not derived."""
+    model = IFormer(**tiny).eval()
+    wide = model(torch.rand(1, 3, 36, 100))
+    tall = model(torch.rand(1, 3, 100, 36))
+    assert [out.shape[2:] for out in wide] == [
+        (out.shape[3], out.shape[2]) for out in tall]
+
+
+@pytest.mark.parametrize('height, width', [(5, 7), (4, 6), (1, 3)])
+def test_low_mixer_against_its_definition(height, width):
+    torch.manual_seed(0)
+    mixer = LowMixer(8, num_heads=2, pool_stride=2)
+    x = torch.rand(2, 8, height, width)
+    rows, columns = -(-height // 2), -(-width // 2)
+    pooled = torch.stack([
+        x[:, :, 2 * r:2 * r + 2, 2 * c:2 * c + 2].mean((2, 3))
+        for r in range(rows) for c in range(columns)], dim=1)  # (B, N, 8)
+    q, k, v = (part.view(2, -1, 2, 4).transpose(1, 2)
+               for part in mixer.qkv(pooled).chunk(3, dim=-1))
+    weights = (q @ k.transpose(2, 3) / 4**.5).softmax(-1)
+    low = (weights @ v).transpose(1, 2).reshape(2, rows, columns, 8)
+    expected = torch.stack([
+        torch.stack([low[:, r // 2, c // 2] for c in range(width)], dim=1)
+        for r in range(height)], dim=1).permute(0, 3, 1, 2)
+    torch.testing.assert_close(mixer(x), expected)
+
+
+def test_position_maps_follow_the_grid_not_the_area(tiny):
+    """A 32x128 input has as many positions as a 64x64 one: the authors' test
+    of the area alone would not resize."""
+    model = IFormer(**tiny).eval()
+    nn.init.normal_(model.stages[0].pos_embed)
+    seen = {}
+    model.stages[0].blocks[0].register_forward_pre_hook(
+        lambda module, inputs: seen.update(x=inputs[0]))
+    model(torch.zeros(1, 3, 32, 128))
+    with torch.no_grad():
+        plain = model.stages[0].patch_embed(torch.zeros(1, 3, 32, 128))
+        expected = nn.functional.interpolate(
+            model.stages[0].pos_embed.permute(0, 3, 1, 2), (8, 32),
+            mode='bilinear', align_corners=False)
+    torch.testing.assert_close(seen['x'].permute(0, 3, 1, 2), plain + expected)
+
+
+class LargestSquare(TorchDispatchMode):
+    """Watches every tensor that an operator makes for (..., n, n)."""
+
+    def __init__(self, n):
+        super().__init__()
+        self.n, self.found = n, []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        for value in out if isinstance(out, (tuple, list)) else [out]:
+            if isinstance(value, torch.Tensor) and value.shape[-2:] == (
+                    self.n, self.n):
+                self.found.append(str(func))
+        return out
+
+
+def test_no_attention_map_is_held(tiny):
+    model = IFormer(**tiny)
+    tokens = (136 // 8) * (200 // 8)  # of stage 1, after its pooling
+    image = torch.rand(1, 3, 136, 200)
+    with LargestSquare(tokens) as watch:
+        sum(out.sum() for out in model(image)).backward()
+    assert not watch.found
+    with LargestSquare(tokens) as watch, sdpa_kernel(SDPBackend.MATH):
+        model(image)  # the watch does see a map where there is one
+    assert watch.found
+
+
+def test_output_norms(tiny):
+    model = IFormer(**tiny, out_indices=(1, 3))
+    names = [name for name, _ in model.named_parameters() if 'out_norm' in name]
+    assert names == ['stages.1.out_norm.weight', 'stages.1.out_norm.bias',
+                     'stages.3.out_norm.weight', 'stages.3.out_norm.bias']
+    outs = model.eval()(torch.rand(2, 3, 64, 64))
+    assert [out.shape[1] for out in outs] == [32, 48]
+    for out in outs:
+        assert out.mean(1).abs().max() < 1e-4
+        assert (out.var(1, unbiased=False) - 1).abs().max() < 1e-1
+    without = IFormer(**tiny, out_norms=False)
+    assert not any('out_norm' in name for name in without.state_dict())
+
+
+def test_initial_values(tiny):
+    torch.manual_seed(0)
+    model = IFormer('small')
+    for name, parameter in model.named_parameters():
+        if 'layer_scale' in name:
+            assert (parameter == 1e-6).all()
+        elif name.endswith('bias'):
+            assert (parameter == 0).all()
+        elif 'norm' in name:
+            assert (parameter == 1).all()
+        elif parameter.numel() > 5000:
+            assert abs(parameter.std() - .02) < 1e-3, name
+    scaled = {name.split('.')[1] for name, _ in model.named_parameters()
+              if 'layer_scale' in name}
+    assert scaled == {'2', '3'}  # the last two stages only
+
+
+def test_every_parameter_gets_a_gradient(tiny):
+    model = IFormer(**tiny, drop_path_rate=0.1)
+    sum(out.square().sum() for out in model(torch.rand(4, 3, 64, 64))).backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, name
+        if not name.endswith('proj1.bias'):  # BatchNorm takes it away again
+            assert parameter.grad.abs().max() > 0, name
+
+
+@pytest.mark.parametrize('with_cp', [True, (True, False, True, False)])
+def test_checkpointed_equals_plain(tiny, with_cp):
+    torch.manual_seed(0)
+    plain = IFormer(**tiny, drop_path_rate=0.5)
+    checkpointed = IFormer(**tiny, drop_path_rate=0.5, with_cp=with_cp)
+    checkpointed.load_state_dict(plain.state_dict())
+    image, results, saved = torch.rand(4, 3, 64, 64), [], []
+    for model in (plain, checkpointed):
+        torch.manual_seed(1)
+        count = [0]
+
+        def pack(tensor):
+            count[0] += tensor.numel()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
+            outs = model(image)
+        sum(out.square().sum() for out in outs).backward()
+        results.append([*outs, *(p.grad for p in model.parameters())])
+        saved.append(count[0])
+    for first, second in zip(*results):
+        torch.testing.assert_close(first, second)
+    assert saved[1] < 0.7 * saved[0]
+
+
+def test_drop_path_drops_whole_samples_and_keeps_the_mean():
+    torch.manual_seed(0)
+    drop_path = DropPath(0.25)
+    x = torch.ones(4000, 2, 3)
+    out = drop_path(x)
+    assert set(out.unique().tolist()) == {0., pytest.approx(4 / 3)}
+    assert (out.flatten(1).std(1) == 0).all()
+    assert abs((out[:, 0, 0] == 0).float().mean() - 0.25) < 0.03
+    assert drop_path.eval()(x) is x
+
+
+def test_drop_path_rises_linearly(tiny):
+    model = IFormer(**tiny, drop_path_rate=0.4)
+    rates = [block.drop_path.rate for stage in model.stages
+             for block in stage.blocks]
+    assert rates == pytest.approx([0, .1, .2, .3, .4])
+
+
+def test_bf16_autocast_is_finite_and_close(released_small):
+    model = IFormer('small').eval()
+    model.load_state_dict(dict(released_small))
+    image = torch.from_numpy(golden_weights.image(96, 160))
+    with torch.no_grad():
+        exact = model(image)
+        with torch.autocast('cpu', torch.bfloat16):
+            outs = model(image)
+    for out, reference in zip(outs, exact):
+        assert torch.isfinite(out).all()
+        error = (out.float() - reference).pow(2).mean().sqrt()
+        assert error < 0.03 * reference.std()
+
+
+def test_compiles_without_graph_breaks(tiny):
+    torch._dynamo.reset()
+    model = IFormer(**tiny).eval()
+    image = torch.rand(1, 3, 72, 56)
+    compiled = torch.compile(model, fullgraph=True, backend='aot_eager')
+    for out, reference in zip(compiled(image), model(image)):
+        torch.testing.assert_close(out, reference)
+    model.train()
+    compiled = torch.compile(copy.deepcopy(model), fullgraph=True,
+                             backend='aot_eager')
+    for out, reference in zip(compiled(image), model(image)):
+        torch.testing.assert_close(out, reference)
+
+
+@pytest.mark.slow
+def test_compiles_by_inductor(tiny):
+    torch._dynamo.reset()
+    model = IFormer(**tiny).eval()
+    image = torch.rand(1, 3, 72, 56)
+    for out, reference in zip(
+            torch.compile(model, fullgraph=True)(image), model(image)):
+        torch.testing.assert_close(out, reference, atol=1e-4, rtol=1e-4)
+
+
+def test_exports(tiny):
+    model = IFormer(**tiny).eval()
+    image = torch.rand(1, 3, 72, 56)
+    exported = torch.export.export(model, (image, )).module()
+    for out, reference in zip(exported(image), model(image)):
+        torch.testing.assert_close(out, reference)
+
+
+@pytest.mark.parametrize('frozen', [-1, 0, 1, 3, 4])
+def test_frozen_stages(tiny, frozen):
+    model = IFormer(**tiny, frozen_stages=frozen, drop_path_rate=0.1).train()
+    for i, stage in enumerate(model.stages):
+        for name, parameter in stage.named_parameters():
+            stem = i == 0 and name.startswith(('patch_embed', 'pos_embed'))
+            is_frozen = i < frozen or (stem and frozen >= 0)
+            assert parameter.requires_grad != is_frozen, (i, name)
+        assert stage.blocks[0].training != (i < frozen)
+        assert stage.patch_embed.training != (
+            i < frozen or (i == 0 and frozen == 0))
+    image, before = torch.rand(2, 3, 64, 64), copy.deepcopy(model.state_dict())
+    if frozen < 4:
+        sum(out.sum() for out in model(image)).backward()
+    for name, value in model.state_dict().items():
+        if frozen >= 0 and name.startswith('stages.0.patch_embed'):
+            assert torch.equal(value, before[name]), name
+
+
+def test_norm_eval(tiny):
+    model = IFormer(**tiny, norm_eval=True).train()
+    norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
+    assert len(norms) == 5 and not any(norm.training for norm in norms)
+    assert model.stages[0].blocks[0].training
+    assert IFormer(**tiny).train().stages[0].patch_embed.norm1.training
+
+
+def test_norm_cfg(tiny):
+    cfg = dict(type='SyncBN', requires_grad=False, eps=1e-3, momentum=0.2)
+    model = IFormer(**tiny, norm_cfg=cfg)
+    norms = [m for m in model.modules() if isinstance(m, nn.SyncBatchNorm)]
+    assert len(norms) == 5
+    assert (norms[0].eps, norms[0].momentum) == (1e-3, 0.2)
+    assert not norms[0].weight.requires_grad
+    assert cfg == dict(type='SyncBN', requires_grad=False, eps=1e-3,
+                       momentum=0.2)  # not written to
+
+
+@pytest.mark.parametrize('argument, value, choices', [
+    ('arch', 'tiny', 'base'),
+    ('arch', 3, 'dict'),
+    ('arch', dict(embed_dims=(32, ) * 4), 'attention_heads'),
+    ('arch', {**TINY, 'dims': 3}, 'embed_dims'),
+    ('arch', {**TINY, 'depths': (1, 1, 2)}, 'depths'),
+    ('arch', {**TINY, 'attention_heads': (1, 2, (2, ), 5)}, '2 positive ints'),
+    ('arch', {**TINY, 'attention_heads': (2, 2, 2, 5)}, 'high mixer'),
+    ('arch', {**TINY, 'num_heads': (3, 4, 4, 6)}, 'multiple'),
+    ('arch', {**TINY, 'mlp_ratio': 0}, 'mlp_ratio'),
+    ('arch', {**TINY, 'layer_scale_init_values': 1e-6}, 'layer_scale'),
+    ('pretrain_img_size', 0, 'positive'),
+    ('pretrain_img_size', (224, ), 'positive'),
+    ('in_channels', '3', 'positive'),
+    ('out_indices', (0, 4), '0 to 3'),
+    ('out_indices', (2, 1), 'increasing'),
+    ('out_indices', (), '0 to 3'),
+    ('out_norms', 1, 'True or False'),
+    ('frozen_stages', 5, '-1'),
+    ('frozen_stages', True, '-1'),
+    ('norm_eval', None, 'True or False'),
+    ('norm_cfg', dict(type='GN'), 'SyncBN'),
+    ('norm_cfg', dict(type='BN', groups=3), 'momentum'),
+    ('drop_path_rate', 1., 'including, 1'),
+    ('drop_path_rate', '0.1', 'number'),
+    ('with_cp', (True, ), 'per stage'),
+    ('init_cfg', 'iformer_small.pth', 'dict'),
+    ('init_cfg', dict(type='Pretrained'), 'checkpoint'),
+])
+def test_a_wrong_argument_is_named(argument, value, choices):
+    with pytest.raises(ValueError) as error:
+        IFormer(**{argument: value})
+    assert argument in str(error.value) and choices in str(error.value)
+
+
+def test_imports_torch_and_mmengine_only():
+    code = ('import sys, mmiformer; print([name for name in '
+            "('mmcv', 'mmdet', 'mmseg', 'mmpretrain', 'torchvision') "
+            'if name in sys.modules])')
+    printed = subprocess.check_output([sys.executable, '-c', code], text=True)
+    assert printed.strip() == '[]'

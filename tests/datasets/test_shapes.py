@@ -1,0 +1,93 @@
+"""The embedded data set: repeatable, consistent, complete or absent."""
+import json
+
+import cv2
+import numpy as np
+import pytest
+from pycocotools.coco import COCO
+
+from mmiformer.datasets import CLASSES, make_shapes
+from mmiformer.datasets.shapes import draw_scene
+
+SMALL = dict(train=6, val=3, size=64)
+
+
+@pytest.fixture(scope='module')
+def root(tmp_path_factory):
+    return make_shapes(tmp_path_factory.mktemp('data') / 'shapes', **SMALL)
+
+
+def files(root):
+    return {str(path.relative_to(root)): path.read_bytes()
+            for path in sorted(root.rglob('*')) if path.is_file()}
+
+
+def test_the_same_seed_makes_the_same_files(root, tmp_path):
+    assert files(make_shapes(tmp_path / 'a', **SMALL)) == files(root)
+    assert files(make_shapes(tmp_path / 'b', **SMALL, seed=1)) != files(root)
+
+
+def test_layout(root):
+    names = list(files(root))
+    assert sum(n.startswith('images/training/') for n in names) == 6
+    assert sum(n.startswith('annotations/validation/') for n in names) == 3
+    assert 'annotations/instances_training.json' in names
+
+
+def test_both_formats_tell_the_same(root):
+    """Each instance's polygon covers its class on the label map."""
+    for split, count in (('training', 6), ('validation', 3)):
+        coco = COCO(root / 'annotations' / f'instances_{split}.json')
+        assert [c['name'] for c in coco.loadCats(coco.getCatIds())] == list(
+            CLASSES)
+        assert len(coco.imgs) == count and len(coco.anns) >= count
+        for image in coco.imgs.values():
+            labels = cv2.imread(
+                str(root / 'annotations' / split / image['file_name'])
+                .replace('.jpg', '.png'), cv2.IMREAD_GRAYSCALE)
+            drawn = np.ones_like(labels)
+            for annotation in coco.imgToAnns[image['id']]:
+                mask = coco.annToMask(annotation).astype(bool)
+                share = (labels[mask] == annotation['category_id'] + 1).mean()
+                assert share > 0.9
+                x, y, width, height = annotation['bbox']
+                ys, xs = np.nonzero(mask)
+                assert abs(xs.min() - x) <= 1 and abs(ys.min() - y) <= 1
+                assert abs(np.ptp(xs) + 1 - width) <= 2
+                assert abs(np.ptp(ys) + 1 - height) <= 2
+                drawn[mask] = annotation['category_id'] + 1
+            assert (drawn == labels).mean() > 0.95
+
+
+def test_a_scene_has_what_it_says():
+    kinds, hidden_pixels = set(), 0
+    for seed in range(40):
+        image, masks, labels, hidden = draw_scene(
+            np.random.default_rng(seed), 64)
+        assert image.shape == (64, 64, 3) and image.dtype == np.uint8
+        kinds.update(labels)
+        hidden_pixels += hidden.sum()
+        total = np.sum([*masks, hidden], axis=0)
+        assert total.max() <= 1  # no pixel is two things
+    assert kinds == {0, 1, 2} and hidden_pixels > 0
+
+
+def test_a_finished_set_is_kept(root):
+    before = {p: p.stat().st_mtime_ns for p in root.rglob('*')}
+    assert make_shapes(root, **SMALL) == root
+    assert {p: p.stat().st_mtime_ns for p in root.rglob('*')} == before
+
+
+def test_another_set_is_not_overwritten(root, tmp_path):
+    with pytest.raises(ValueError, match="'seed': 0.*wanted.*'seed': 5"):
+        make_shapes(root, **SMALL, seed=5)
+    (tmp_path / 'own').mkdir()
+    with pytest.raises(ValueError, match='no complete shapes data set'):
+        make_shapes(tmp_path / 'own', **SMALL)
+
+
+def test_an_interrupted_making_leaves_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(json, 'dumps', lambda *a: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        make_shapes(tmp_path / 'shapes', **SMALL)
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,95 @@
+"""What is missing is said at once, before anything long starts."""
+import pytest
+import torch
+from mmengine.config import Config
+
+from mmiformer.backbone import checkpoint
+from mmiformer.engine.launch import load_config, prepare
+from mmiformer.engine.preflight import check_files
+
+
+@pytest.fixture
+def offline(monkeypatch, tmp_path):
+    """No network: every download fails as it does without one."""
+    monkeypatch.setattr(torch.hub, '_hub_dir', str(tmp_path / 'hub'))
+
+    def refuse(url, path):
+        raise OSError('no network')
+
+    monkeypatch.setattr(torch.hub, 'download_url_to_file', refuse)
+    return tmp_path
+
+
+def test_coco_and_weights_are_named_with_their_source(
+        offline, configs, monkeypatch):
+    monkeypatch.chdir(offline)
+    cfg = load_config(str(configs / 'mask_rcnn/iformer_s_1x.py'))
+    with pytest.raises(FileNotFoundError) as error:
+        prepare(cfg, ('train', 'val'))
+    message = str(error.value)
+    for path in ('data/coco/annotations/instances_train2017.json',
+                 'data/coco/train2017', 'data/coco/val2017',
+                 'data/coco/annotations/instances_val2017.json'):
+        assert path in message
+    assert 'https://cocodataset.org/#download, unpacked in data/coco/' in (
+        message)
+    assert 'iformer_small.pth cannot be downloaded (no network)' in message
+    assert str(checkpoint.cache_path('iformer_small.pth')) in message
+    assert 'model.backbone.init_cfg.checkpoint' in message
+
+
+def test_ade20k_is_named_with_its_source(offline, configs, monkeypatch):
+    monkeypatch.chdir(offline)
+    cfg = load_config(str(configs / 'fpn_ade20k/iformer_s_80k.py'))
+    with pytest.raises(FileNotFoundError) as error:
+        prepare(cfg, ('test', ))
+    message = str(error.value)
+    assert 'data/ade/ADEChallengeData2016/images/validation' in message
+    assert 'ADEChallengeData2016.zip' in message
+    assert 'images/training' not in message  # a test does not read it
+    assert 'iformer_small' not in message
+
+
+def test_complete_data_passes(offline):
+    (offline / 'images').mkdir()
+    (offline / 'a.json').touch()
+    (offline / 'w.pth').touch()
+    dataset = dict(type='CocoDataset', data_root=str(offline),
+                   ann_file='a.json', data_prefix=dict(img='images/'))
+    cfg = Config(dict(
+        train_dataloader=dict(dataset=dict(
+            type='RepeatDataset', times=2, dataset=dataset)),
+        val_evaluator=dict(ann_file=str(offline / 'a.json')),
+        load_from=str(offline / 'w.pth'),
+        model=dict(backbone=dict(init_cfg=[dict(
+            type='Pretrained', checkpoint=str(offline / 'w.pth'))]))))
+    check_files(cfg, ('train', 'val'))
+    (offline / 'a.json').unlink()
+    with pytest.raises(FileNotFoundError) as error:
+        check_files(cfg, ('train', 'val'))
+    assert str(error.value).count('a.json') == 2
+    (offline / 'w.pth').unlink()
+    with pytest.raises(FileNotFoundError, match='w.pth .load_from'):
+        check_files(cfg, ('train', 'val'))
+
+
+def test_remote_data_is_left_to_its_backend(offline):
+    check_files(Config(dict(model={}, train_dataloader=dict(dataset=dict(
+        type='CocoDataset', data_root='s3://bucket/coco/',
+        ann_file='a.json')))), ('train', ))
+
+
+def test_only_the_first_process_speaks(offline, configs, monkeypatch):
+    monkeypatch.chdir(offline)
+    monkeypatch.setenv('RANK', '1')
+    prepare(load_config(str(configs / 'mask_rcnn/iformer_s_1x.py')),
+            ('train', ))
+
+
+def test_work_dir(configs, tmp_path):
+    cfg = str(configs / 'mask_rcnn/iformer_s_1x.py')
+    assert load_config(cfg).work_dir == 'work_dirs/mask_rcnn/iformer_s_1x'
+    assert load_config(cfg, work_dir='out').work_dir == 'out'
+    assert load_config(cfg, dict(work_dir='mine')).work_dir == 'mine'
+    (tmp_path / 'own.py').write_text('a = 1')
+    assert load_config(str(tmp_path / 'own.py')).work_dir == 'work_dirs/own'

@@ -1,0 +1,131 @@
+"""Every config parses and builds without data, and holds its recipe."""
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import MODELS, PARAM_SCHEDULERS, init_default_scope
+
+ALL = ['mask_rcnn/iformer_s_1x', 'mask_rcnn/iformer_b_1x',
+       'mask_rcnn/iformer_s_shapes', 'fpn_ade20k/iformer_s_80k',
+       'fpn_ade20k/iformer_s_shapes']
+
+
+def load(configs, name):
+    cfg = Config.fromfile(configs / f'{name}.py')
+    init_default_scope(cfg.default_scope)
+    return cfg
+
+
+def build(cfg):
+    cfg.model.backbone.init_cfg = None
+    return MODELS.build(cfg.model)
+
+
+def test_the_list_is_complete(configs):
+    found = {str(path.relative_to(configs).with_suffix(''))
+             for path in configs.glob('[!_]*/*.py')}
+    assert found == set(ALL)
+
+
+@pytest.mark.parametrize('name', ALL)
+def test_parses_builds_and_trains_a_step(name, configs, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # no data set anywhere near
+    cfg = load(configs, name)
+    model = build(cfg)
+    assert type(model.backbone).__name__ == 'IFormer'
+    image = torch.rand(1, 3, 64, 96)
+    assert len(model.extract_feat(image)) == len(model.neck(
+        model.backbone(image)))
+    assert cfg.auto_scale_lr.base_batch_size > 0
+    assert not cfg.auto_scale_lr.get('enable')
+
+
+@pytest.mark.parametrize('name, weights, drop_path', [
+    ('mask_rcnn/iformer_s_1x', 'iformer_small.pth', 0.2),
+    ('mask_rcnn/iformer_b_1x', 'iformer_base.pth', 0.3),
+    ('fpn_ade20k/iformer_s_80k', 'iformer_small.pth', 0.1),
+])
+def test_weights_and_drop_path(name, weights, drop_path, configs):
+    backbone = load(configs, name).model.backbone
+    assert backbone.init_cfg == dict(
+        type='Pretrained', checkpoint='https://huggingface.co/sail/dl2/'
+        f'resolve/main/iformer/{weights}')
+    assert backbone.drop_path_rate == drop_path
+
+
+def learning_rates(cfg, iterations, epoch_length):
+    """The rate at chosen iterations, by the real schedulers."""
+    model = torch.nn.Linear(1, 1)
+    optimizer = build_optim_wrapper(model, dict(
+        type='OptimWrapper', optimizer=cfg.optim_wrapper.optimizer)).optimizer
+    schedulers = [PARAM_SCHEDULERS.build(
+        dict(s, optimizer=optimizer)) for s in cfg.param_scheduler]
+    rates = {}
+    for step in range(max(iterations) + 1):
+        rates[step] = optimizer.param_groups[0]['lr']
+        optimizer.step()
+        for scheduler in schedulers:
+            if not scheduler.by_epoch or (step + 1) % epoch_length == 0:
+                scheduler.step()
+    return [rates[i] for i in iterations]
+
+
+def test_detection_schedule(configs):
+    cfg = load(configs, 'mask_rcnn/iformer_s_1x')
+    rates = learning_rates(cfg, [0, 250, 500, 700, 801, 1101, 1199], 100)
+    assert rates == pytest.approx(
+        [1e-7, 5.01e-5, 1e-4, 1e-4, 1e-5, 1e-6, 1e-6], rel=1e-2)
+    assert cfg.train_cfg.max_epochs == 12
+    assert cfg.auto_scale_lr.base_batch_size == 16
+    assert cfg.train_dataloader.batch_size == 2
+
+
+def test_segmentation_schedule(configs):
+    cfg = load(configs, 'fpn_ade20k/iformer_s_80k')
+    assert cfg.train_cfg.max_iters == 80000
+    assert cfg.train_dataloader.batch_size == 4
+    assert cfg.auto_scale_lr.base_batch_size == 32
+    for scheduler in cfg.param_scheduler:  # the same curve, 100 times faster
+        for key in ('begin', 'end', 'T_max'):
+            if key in scheduler:
+                scheduler[key] //= 100
+    rates = learning_rates(cfg, [0, 10, 405, 800], 1)
+    assert rates == pytest.approx([2e-5, 2e-4, 1e-4, 0], rel=2e-2, abs=1e-6)
+
+
+def decays(configs, name):
+    cfg = load(configs, name)
+    wrapper = build_optim_wrapper(model := build(cfg), cfg.optim_wrapper)
+    names = {id(p): n for n, p in model.named_parameters()}
+    assert isinstance(wrapper.optimizer, torch.optim.AdamW)
+    return {names[id(p)]: group['weight_decay']
+            for group in wrapper.param_groups for p in group['params']}
+
+
+def test_detection_decay(configs):
+    rates = decays(configs, 'mask_rcnn/iformer_s_1x')
+    free = ('norm', 'pos_embed', 'layer_scale')
+    for name, rate in rates.items():
+        assert rate == (0. if any(f in name for f in free) else 0.05), name
+    assert rates['backbone.stages.2.scale1.layer_scale'.replace(
+        'stages.2.', 'stages.2.blocks.0.')] == 0
+    assert rates['backbone.stages.0.patch_embed.norm1.bias'] == 0
+    assert rates['backbone.stages.0.blocks.0.mlp.fc1.bias'] == 0.05
+
+
+def test_segmentation_decay(configs):
+    assert set(decays(configs, 'fpn_ade20k/iformer_s_80k').values()) == {1e-4}
+
+
+def test_segmentation_test_size_is_a_multiple_of_32(configs):
+    from mmseg.registry import TRANSFORMS
+    cfg = load(configs, 'fpn_ade20k/iformer_s_80k')
+    results = dict(img=torch.zeros(300, 451, 3).numpy())
+    for transform in cfg.test_dataloader.dataset.pipeline[1:3]:
+        results = TRANSFORMS.build(transform)(results)
+    assert results['img'].shape == (512, 800, 3)  # 512 x 770 before
+
+
+def test_bases_differ_by_a_dozen_lines(configs):
+    lines = (configs / 'mask_rcnn/iformer_b_1x.py').read_text().splitlines()
+    assert len([x for x in lines if x and not x.startswith('#')]) <= 12

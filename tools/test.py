@@ -1,0 +1,88 @@
+"""Tests a detector or a segmentor.
+
+    tools/test.py configs/mask_rcnn/iformer_s_1x.py work_dirs/.../epoch_12.pth
+"""
+import argparse
+import sys
+from functools import partial
+from pathlib import Path
+
+from mmengine.config import Config, DictAction
+from mmengine.runner import Runner
+
+from mmiformer.engine.launch import load_config, prepare
+from mmiformer.engine.tta import use_tta
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('config')
+    parser.add_argument('checkpoint')
+    parser.add_argument('--work-dir', help='for the log and the metrics')
+    parser.add_argument('--show-dir', help='draw every prediction into it')
+    parser.add_argument(
+        '--out', help='keep the predictions: a .pkl file for detection, a '
+        'folder of label maps for segmentation')
+    parser.add_argument(
+        '--tta', action='store_true', help='test-time augmentation; of a '
+        'detector the boxes alone, as mmdet cannot merge masks')
+    parser.add_argument(
+        '--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE',
+        help='override settings')
+    parser.add_argument(
+        '--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'],
+        default='none')
+    # Set by torch.distributed.launch; torchrun sets the environment instead.
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0,
+                        help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def draw_into(cfg: Config, folder: str) -> None:
+    hook = cfg.default_hooks.visualization
+    hook.draw = True
+    if cfg.default_scope == 'mmdet':
+        hook.test_out_dir = str(Path(folder).absolute())
+    else:
+        cfg.visualizer.save_dir = folder
+
+
+def keep_predictions(cfg: Config, out: str) -> None:
+    if cfg.default_scope == 'mmdet':
+        if not out.endswith(('.pkl', '.pickle')):
+            sys.exit(f'error: --out {out} must be a .pkl file for a detector')
+        evaluators = cfg.test_evaluator
+        if not isinstance(evaluators, list):
+            evaluators = [evaluators]
+        cfg.test_evaluator = [
+            *evaluators, dict(type='DumpDetResults', out_file_path=out)]
+    else:
+        cfg.test_evaluator.update(output_dir=out, keep_results=True)
+
+
+def main() -> None:
+    args = parse_args()
+    cfg = load_config(
+        args.config, args.cfg_options, args.work_dir, args.launcher)
+    cfg.load_from = args.checkpoint
+    cfg.resume = False
+    if args.show_dir:
+        draw_into(cfg, args.show_dir)
+    if args.out:
+        keep_predictions(cfg, args.out)
+    if args.tta:
+        use_tta(cfg)
+    try:
+        prepare(cfg, ('test', ))
+    except (FileNotFoundError, ValueError) as error:
+        sys.exit(f'error: {error}')
+    runner = Runner.from_cfg(cfg)
+    # A checkpoint of another model must not pass with random heads. For box
+    # TTA the detector has lost its mask head, which the checkpoint has.
+    strict = not (args.tta and cfg.default_scope == 'mmdet')
+    runner.load_checkpoint = partial(runner.load_checkpoint, strict=strict)
+    runner.test()
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,65 @@
+"""Trains a detector or a segmentor.
+
+    tools/train.py configs/mask_rcnn/iformer_s_1x.py
+"""
+import argparse
+import sys
+
+import torch
+from mmengine.config import DictAction
+from mmengine.runner import Runner
+
+from mmiformer.engine.launch import load_config, prepare
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('config')
+    parser.add_argument('--work-dir', help='for logs and checkpoints')
+    parser.add_argument(
+        '--resume', nargs='?', const='auto', metavar='CHECKPOINT',
+        help='go on from a checkpoint, by default the latest in the work dir')
+    parser.add_argument(
+        '--amp', action='store_true', help='mixed precision (needs a GPU)')
+    parser.add_argument(
+        '--auto-scale-lr', action='store_true',
+        help="scale the learning rate to the batch size, by the config's "
+        'auto_scale_lr.base_batch_size')
+    parser.add_argument(
+        '--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE',
+        help='override settings, e.g. model.backbone.with_cp=True')
+    parser.add_argument(
+        '--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'],
+        default='none')
+    # Set by torch.distributed.launch; torchrun sets the environment instead.
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0,
+                        help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
+    cfg = load_config(
+        args.config, args.cfg_options, args.work_dir, args.launcher)
+    if args.amp:
+        if not torch.cuda.is_available():
+            sys.exit('error: --amp needs a GPU, and torch finds none')
+        cfg.optim_wrapper.type = 'AmpOptimWrapper'
+        cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
+    if args.auto_scale_lr:
+        if not cfg.get('auto_scale_lr', {}).get('base_batch_size'):
+            sys.exit('error: --auto-scale-lr needs '
+                     f'auto_scale_lr.base_batch_size in {args.config}')
+        cfg.auto_scale_lr.enable = True
+    if args.resume:
+        cfg.resume = True
+        cfg.load_from = None if args.resume == 'auto' else args.resume
+    try:
+        prepare(cfg, ('train', 'val'))
+    except (FileNotFoundError, ValueError) as error:
+        sys.exit(f'error: {error}')
+    Runner.from_cfg(cfg).train()
+
+
+if __name__ == '__main__':
+    main()
