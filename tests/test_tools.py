@@ -167,12 +167,12 @@ def test_a_checkpoint_of_another_head_does_not_pass(small, tmp_path):
 
 
 def test_auto_scale_lr(small, tmp_path):
-    """Batch 2 of a base batch of 8: a quarter of the rate."""
+    """Batch 2 of a base batch of 4: half the rate."""
     call('train.py', small['seg'], '--work-dir', tmp_path, '--auto-scale-lr',
          '--cfg-options', 'train_cfg.max_iters=1', 'param_scheduler=[]')
     log = json.loads(last(tmp_path, '2*/vis_data/scalars.json').read_text()
                      .splitlines()[0])
-    assert log['lr'] == pytest.approx(6e-4 / 4)
+    assert log['lr'] == pytest.approx(1e-3 / 2)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason='the machine has a GPU')

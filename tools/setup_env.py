@@ -146,11 +146,8 @@ def run(title, estimate, command, python, cwd=ROOT):
                 shown = spent
     if process.wait():
         text = ''.join(tail)
-        for pattern, advice in PIP_FAULTS:
-            if re.search(pattern, text):
-                break
-        else:
-            advice = 'see the end of the log'
+        advice = next((advice for pattern, advice in PIP_FAULTS
+                       if re.search(pattern, text)), 'see the end of the log')
         raise SetupError('%s failed: %s; then run the same command again '
                          '(log: %s)' % (title, advice.format(python=python),
                                         os.path.relpath(LOG)))

@@ -4,9 +4,14 @@
 #
 # Everything is iformer_s_80k.py but for what the small scale asks for:
 # - 128-pixel images of 4 classes, each taken whole; the loaders are ADE20K's.
-# - Random weights, so no drop path, and three times the learning rate.
-# - 200 iterations of 8 images: enough for an mIoU of 0.85 and some four
-#   minutes on 2 cores.
+# - Random weights, so no drop path, and five times the learning rate.
+# - A short memory of the second moment and clipped gradients: the first, easy
+#   step (shape or background) makes gradients so much larger than those of
+#   the second (which shape) that plain AdamW stays on the plateau between
+#   them for hundreds of iterations.
+# - Half the width in the neck and head, which cost more than the backbone.
+# - 440 iterations of 4 images (small steps get further here than half as
+#   many of 8): some four minutes on 2 cores.
 _base_ = 'iformer_s_80k.py'
 
 data_root = 'data/shapes'
@@ -17,7 +22,12 @@ norm_cfg = dict(type='BN')
 model = dict(
     data_preprocessor=dict(size=(128, 128)),
     backbone=dict(drop_path_rate=0., norm_cfg=norm_cfg, init_cfg=None),
-    decode_head=dict(num_classes=4, norm_cfg=norm_cfg))
+    neck=dict(out_channels=128),
+    decode_head=dict(
+        in_channels=[128, 128, 128, 128],
+        channels=64,
+        num_classes=4,
+        norm_cfg=norm_cfg))
 
 metainfo = dict(
     classes=('background', 'circle', 'square', 'triangle'),
@@ -26,7 +36,6 @@ train_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='LoadAnnotations', reduce_zero_label=True),
     dict(type='RandomFlip', prob=0.5),
-    dict(type='PhotoMetricDistortion'),
     dict(type='PackSegInputs'),
 ]
 test_pipeline = [
@@ -43,7 +52,7 @@ dataset = dict(
     seg_map_suffix='.png',
     reduce_zero_label=True)
 train_dataloader = dict(
-    batch_size=8,
+    batch_size=4,
     num_workers=1,
     dataset=dict(**dataset, pipeline=train_pipeline))
 val_dataloader = dict(
@@ -52,14 +61,16 @@ val_dataloader = dict(
     dataset=dict(**dataset, pipeline=test_pipeline))
 test_dataloader = val_dataloader
 
-optim_wrapper = dict(optimizer=dict(lr=6e-4))
-train_cfg = dict(max_iters=200, val_interval=100)
+optim_wrapper = dict(
+    optimizer=dict(lr=1e-3, betas=(0.9, 0.95)),
+    clip_grad=dict(max_norm=0.1))
+train_cfg = dict(max_iters=440, val_interval=110)
 param_scheduler = [
-    dict(type='LinearLR', start_factor=0.1, by_epoch=False, begin=0, end=20),
-    dict(type='CosineAnnealingLR', by_epoch=False, begin=20, end=200,
-         T_max=180, eta_min=0.),
+    dict(type='LinearLR', start_factor=0.1, by_epoch=False, begin=0, end=40),
+    dict(type='CosineAnnealingLR', by_epoch=False, begin=40, end=440,
+         T_max=400, eta_min=0.),
 ]
 default_hooks = dict(
-    logger=dict(interval=10), checkpoint=dict(interval=100))
+    logger=dict(interval=10), checkpoint=dict(interval=110))
 env_cfg = dict(dist_cfg=dict(backend='gloo'))
-auto_scale_lr = dict(base_batch_size=8)
+auto_scale_lr = dict(base_batch_size=4)

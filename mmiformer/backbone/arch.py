@@ -65,12 +65,11 @@ def resolve_arch(arch: Union[str, dict]) -> dict:
         raise ValueError(f'arch has unknown keys {sorted(unknown)}: choose '
                          f'from {sorted(known)}')
     arch = {**DEFAULTS, **arch}
-    for key in ('embed_dims', 'depths', 'pool_strides'):
-        arch[key] = checks.positive_ints(f"arch['{key}']", arch[key], NUM_STAGES)
-    arch.setdefault('num_heads',
-                    tuple(dim // HEAD_DIM for dim in arch['embed_dims']))
-    arch['num_heads'] = checks.positive_ints("arch['num_heads']", arch['num_heads'],
-                                       NUM_STAGES)
+    for key in ('embed_dims', 'depths', 'num_heads', 'pool_strides'):
+        if key == 'num_heads' and key not in arch:
+            arch[key] = tuple(dim // HEAD_DIM for dim in arch['embed_dims'])
+        arch[key] = checks.positive_ints(
+            f"arch['{key}']", arch[key], NUM_STAGES)
     arch['attention_heads'] = _expand_heads(arch['attention_heads'],
                                             arch['depths'])
     _check_channels(arch)
@@ -86,8 +85,9 @@ def _expand_heads(heads, depths) -> tuple:
         raise ValueError(f"arch['attention_heads']={heads!r} must have one "
                          f'entry for each of the {len(depths)} stages')
     return tuple(
-        checks.positive_ints(f"arch['attention_heads'][{i}]",
-                       (entry, ) * depth if checks.is_int(entry) else entry, depth)
+        checks.positive_ints(
+            f"arch['attention_heads'][{i}]",
+            (entry, ) * depth if checks.is_int(entry) else entry, depth)
         for i, (entry, depth) in enumerate(zip(heads, depths)))
 
 

@@ -287,4 +287,4 @@ def _read(path: Path) -> Any:
         damage = error
     raise ValueError(
         f'{path} is damaged or no checkpoint, {path.stat().st_size} bytes '
-        f'({str(damage).splitlines()[0]}); download or copy it again')
+        f'({(str(damage) or repr(damage)).splitlines()[0]}); download or copy it again')

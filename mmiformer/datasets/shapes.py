@@ -16,6 +16,7 @@ import numpy as np
 CLASSES = ('circle', 'square', 'triangle')
 MIN_VISIBLE = 0.3  # a shape that others hide more than this is left out
 MIN_AREA = 60  # pixels
+MAX_TILT = 0.2  # radians; squares and triangles stand nearly upright
 MANIFEST = 'shapes.json'  # written last: its presence says "complete"
 
 
@@ -108,13 +109,18 @@ def draw_scene(rng: np.random.Generator, size: int
         what is left of the shapes that others hide.
     """
     image = _background(rng, size)
-    masks, areas, labels = [], [], []
-    for _ in range(rng.integers(2, 6)):
+    masks, areas, labels, placed = [], [], [], []
+    for _ in range(rng.integers(3, 9)):
         label = int(rng.integers(len(CLASSES)))
-        radius = size * rng.uniform(0.09, 0.27)
-        centre = rng.uniform(0.8 * radius, size - 0.8 * radius, 2)
+        radius = size * rng.uniform(0.08, 0.18)
+        for _ in range(20):  # tries to leave most of the others in sight
+            centre = rng.uniform(0.8 * radius, size - 0.8 * radius, 2)
+            if all(np.hypot(*(centre - c)) > 0.85 * (radius + r)
+                   for c, r in placed):
+                break
+        placed.append((centre, radius))
         distance = _distance(CLASSES[label], centre, radius,
-                             rng.uniform(0, 2 * np.pi), size)
+                             rng.uniform(-MAX_TILT, MAX_TILT), size)
         alpha = np.clip(0.5 - distance, 0, 1)[..., None]
         image = (1 - alpha) * image + alpha * _texture(rng, size)
         mask = distance < 0
@@ -137,8 +143,9 @@ def _distance(name: str, centre: np.ndarray, radius: float, angle: float,
     if name == 'circle':
         return np.hypot(x, y) - radius
     corners = 4 if name == 'square' else 3
-    normals = angle + 2 * np.pi * np.arange(corners) / corners
-    inner = radius * np.cos(np.pi / corners) * (1.1 if corners == 3 else 1)
+    normals = angle + np.pi / 2 + 2 * np.pi * np.arange(corners) / corners
+    # As large as the circle of that radius: size must not tell the class.
+    inner = radius * np.sqrt(np.pi / corners / np.tan(np.pi / corners))
     return np.max([x * np.cos(a) + y * np.sin(a) for a in normals],
                   axis=0) - inner
 
@@ -182,7 +189,7 @@ def _texture(rng: np.random.Generator, size: int) -> np.ndarray:
                    < period / 4) * 2. - .5
     else:
         pattern = 3 * (along - along.mean()) / size
-    return colour + 35 * pattern[..., None]
+    return colour + 30 * pattern[..., None]
 
 
 def _describe(mask: np.ndarray) -> Dict[str, object]:

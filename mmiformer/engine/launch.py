@@ -8,6 +8,7 @@ from mmengine.config import Config
 
 from ..datasets import make_shapes
 from .preflight import check_files
+from .safe_load import force_weights_only
 
 
 def load_config(path: str, cfg_options: Optional[dict] = None,
@@ -25,9 +26,7 @@ def load_config(path: str, cfg_options: Optional[dict] = None,
     """
     # mmengine and mmcv import it, and say so at every import.
     warnings.filterwarnings('ignore', message='pkg_resources is deprecated')
-    # No file from elsewhere is ever opened as a full pickle, whatever the
-    # installed mmengine asks for.
-    os.environ['TORCH_FORCE_WEIGHTS_ONLY_LOAD'] = '1'
+    force_weights_only()
     cfg = Config.fromfile(path)
     cfg.launcher = launcher
     cfg.merge_from_dict(cfg_options or {})

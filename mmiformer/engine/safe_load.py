@@ -1,25 +1,47 @@
 """Resuming from mmengine's own checkpoints with ``weights_only=True``."""
+import os
+import pickle
+
 import numpy as np
 import torch
 from mmengine.logging import HistoryBuffer
+
+# Since this version torch.load opens nothing but tensors and plain containers
+# unless told otherwise.
+GUARDED = tuple(map(int, torch.__version__.split('.')[:2])) >= (2, 6)
 
 
 def allow_history_buffer() -> None:
     """Lets torch open the training history in mmengine's checkpoints.
 
-    Since torch 2.6 ``torch.load`` opens nothing but tensors and plain
-    containers, and mmengine 0.10.7 stores its curves as ``HistoryBuffer``
-    objects around NumPy arrays. These few classes only hold numbers, so they
-    are allowed; everything else stays refused.
+    mmengine 0.10.7 stores its curves as ``HistoryBuffer`` objects around
+    NumPy arrays, which torch 2.6 and later refuse. These few classes only
+    hold numbers, so they are allowed; everything else stays refused.
     """
-    if not hasattr(torch.serialization, 'add_safe_globals'):
-        return  # torch < 2.4 has no such list
-    multiarray = getattr(np, '_core', None) or np.core
-    reconstruct = multiarray.multiarray._reconstruct
+    if not GUARDED:
+        return
+    reconstruct = np.array(0).__reduce__()[0]
     dtypes = [type(np.dtype(kind)) for kind in ('f8', 'f4', 'i8', 'i4', '?')]
     torch.serialization.add_safe_globals([
         HistoryBuffer, np.ndarray, np.dtype, *dtypes,
         # NumPy 2 writes the module as numpy._core, NumPy 1 as numpy.core.
         (reconstruct, 'numpy._core.multiarray._reconstruct'),
         (reconstruct, 'numpy.core.multiarray._reconstruct'),
+        (_statistic, 'builtins.getattr'),
     ])
+
+
+def _statistic(owner, name: str):
+    """Stands in for ``getattr``, by which a HistoryBuffer names its methods;
+    the real one would lead from any class to any code."""
+    if owner is HistoryBuffer and name in ('min', 'max', 'mean', 'current'):
+        return getattr(owner, name)
+    raise pickle.UnpicklingError(
+        f'Weights only load failed: getattr({owner!r}, {name!r}) is refused')
+
+
+def force_weights_only() -> None:
+    """Makes every ``torch.load`` of this process and its children safe, even
+    where an installed mmengine asks for a full pickle."""
+    if GUARDED:
+        os.environ['TORCH_FORCE_WEIGHTS_ONLY_LOAD'] = '1'

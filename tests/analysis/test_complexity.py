@@ -1,6 +1,5 @@
 """FLOPs by hand, by any kernel, and as the paper's dense tables have them."""
 import pytest
-import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 from torch import nn

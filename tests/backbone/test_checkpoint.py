@@ -13,8 +13,11 @@ from mmengine.model import BaseModel
 from mmengine.runner import Runner
 
 from mmiformer import IFormer
-from mmiformer.backbone.checkpoint import (adapt_state_dict, cache_path,
-                                           read_checkpoint)
+from mmiformer.backbone.checkpoint import (
+    adapt_state_dict,
+    cache_path,
+    read_checkpoint,
+)
 from mmiformer.backbone.layers import resize_pos_embed
 
 SIX = ['iformer_small', 'iformer_base', 'iformer_large', 'iformer_small_384',

@@ -2,6 +2,7 @@
 import copy
 import subprocess
 import sys
+from functools import partial
 
 import numpy as np
 import pytest
@@ -172,11 +173,17 @@ def test_initial_values(tiny):
 
 def test_every_parameter_gets_a_gradient(tiny):
     model = IFormer(**tiny, drop_path_rate=0.1)
-    sum(out.square().sum() for out in model(torch.rand(4, 3, 64, 64))).backward()
+    outs = model(torch.rand(4, 3, 64, 64))
+    sum(out.square().sum() for out in outs).backward()
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None, name
         if not name.endswith('proj1.bias'):  # BatchNorm takes it away again
             assert parameter.grad.abs().max() > 0, name
+
+
+def keep(sizes, tensor):
+    sizes.append(tensor.numel())
+    return tensor
 
 
 @pytest.mark.parametrize('with_cp', [True, (True, False, True, False)])
@@ -188,17 +195,13 @@ def test_checkpointed_equals_plain(tiny, with_cp):
     image, results, saved = torch.rand(4, 3, 64, 64), [], []
     for model in (plain, checkpointed):
         torch.manual_seed(1)
-        count = [0]
-
-        def pack(tensor):
-            count[0] += tensor.numel()
-            return tensor
-
-        with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
+        kept = []
+        with torch.autograd.graph.saved_tensors_hooks(
+                partial(keep, kept), lambda x: x):
             outs = model(image)
         sum(out.square().sum() for out in outs).backward()
         results.append([*outs, *(p.grad for p in model.parameters())])
-        saved.append(count[0])
+        saved.append(sum(kept))
     for first, second in zip(*results):
         torch.testing.assert_close(first, second)
     assert saved[1] < 0.7 * saved[0]

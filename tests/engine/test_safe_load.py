@@ -28,6 +28,22 @@ def test_without_mmiformer_it_would_not(tmp_path):
     assert 'HistoryBuffer' in result.stderr
 
 
+def test_the_way_to_its_methods_leads_nowhere_else(tmp_path):
+    for owner, name in ((HistoryBuffer, '__init__'), (np.ndarray, 'tofile')):
+        torch.save(Getattr(owner, name), tmp_path / 'x.pth')
+        with pytest.raises(Exception, match='Weights only load failed'):
+            torch.load(tmp_path / 'x.pth', weights_only=True)
+
+
+class Getattr:
+
+    def __init__(self, *arguments):
+        self.arguments = arguments
+
+    def __reduce__(self):
+        return getattr, self.arguments
+
+
 class Code:
 
     def __reduce__(self):
