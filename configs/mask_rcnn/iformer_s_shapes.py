@@ -9,7 +9,8 @@
 # - Narrow heads (FPN 128, fc 512, two mask convolutions, 64 RoIs): the full
 #   ones cost more than the backbone here.
 # - Five times the learning rate, no drop path, and the optimiser of the first
-#   half: two epochs of 8 images a step, some three minutes on 2 cores.
+#   half: two epochs of 30 steps, 8 images each, some three minutes on 2
+#   cores. Half of the training images are enough.
 _base_ = 'iformer_s_1x.py'
 
 data_root = 'data/shapes/'
@@ -21,7 +22,7 @@ model = dict(
         norm_eval=False,
         drop_path_rate=0.,
         init_cfg=dict(
-            checkpoint='work_dirs/fpn_iformer_s_shapes/iter_440.pth')),
+            checkpoint='work_dirs/fpn_iformer_s_shapes/iter_400.pth')),
     neck=dict(out_channels=128),
     rpn_head=dict(
         in_channels=128,
@@ -70,6 +71,7 @@ train_dataloader = dict(
         metainfo=metainfo,
         ann_file='annotations/instances_training.json',
         data_prefix=dict(img='images/training/'),
+        indices=240,
         filter_cfg=dict(filter_empty_gt=True, min_size=0),
         pipeline=train_pipeline))
 val_dataloader = dict(
@@ -92,8 +94,8 @@ optim_wrapper = dict(
 train_cfg = dict(max_epochs=2, val_interval=1)
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.1, by_epoch=False, begin=0, end=15),
-    dict(type='CosineAnnealingLR', by_epoch=False, begin=15, end=120,
-         T_max=105, eta_min=0.),
+    dict(type='CosineAnnealingLR', by_epoch=False, begin=15, end=60,
+         T_max=45, eta_min=0.),
 ]
 default_hooks = dict(logger=dict(interval=10))
 env_cfg = dict(dist_cfg=dict(backend='gloo'))

@@ -15,18 +15,22 @@ def allow_history_buffer() -> None:
     """Lets torch open the training history in mmengine's checkpoints.
 
     mmengine 0.10.7 stores its curves as ``HistoryBuffer`` objects around
-    NumPy arrays, which torch 2.6 and later refuse. These few classes only
+    NumPy arrays, and metrics as NumPy numbers, which torch 2.6 and later
+    refuse. These few classes only
     hold numbers, so they are allowed; everything else stays refused.
     """
     if not GUARDED:
         return
-    reconstruct = np.array(0).__reduce__()[0]
-    dtypes = [type(np.dtype(kind)) for kind in ('f8', 'f4', 'i8', 'i4', '?')]
+    functions = {'_reconstruct': np.array(0).__reduce__()[0],
+                 'scalar': np.float64(0).__reduce__()[0]}
+    numbers = np.typecodes['AllInteger'] + np.typecodes['AllFloat'] + '?'
     torch.serialization.add_safe_globals([
-        HistoryBuffer, np.ndarray, np.dtype, *dtypes,
+        HistoryBuffer, np.ndarray, np.dtype,
+        *{type(np.dtype(code)) for code in numbers},
         # NumPy 2 writes the module as numpy._core, NumPy 1 as numpy.core.
-        (reconstruct, 'numpy._core.multiarray._reconstruct'),
-        (reconstruct, 'numpy.core.multiarray._reconstruct'),
+        *((function, f'numpy.{core}.multiarray.{name}')
+          for name, function in functions.items()
+          for core in ('_core', 'core')),
         (_statistic, 'builtins.getattr'),
     ])
 

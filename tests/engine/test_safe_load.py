@@ -13,8 +13,11 @@ import mmiformer  # noqa: F401, allows the history
 def test_the_training_history_opens(tmp_path):
     history = HistoryBuffer([1., 2., 4.], [1, 1, 2])
     history.update(np.float64(3.5).item())
-    torch.save(dict(loss=history), tmp_path / 'epoch_1.pth')
-    loaded = torch.load(tmp_path / 'epoch_1.pth', weights_only=True)['loss']
+    torch.save(dict(loss=history, mIoU=np.float64(.5), best=np.int32(7)),
+               tmp_path / 'epoch_1.pth')
+    content = torch.load(tmp_path / 'epoch_1.pth', weights_only=True)
+    assert (content['mIoU'], content['best']) == (.5, 7)
+    loaded = content['loss']
     assert loaded.data[0].tolist() == [1., 2., 4., 3.5]
     assert loaded.mean() == history.mean()
 
