@@ -28,14 +28,14 @@ def test_the_list_is_complete(configs):
 
 
 @pytest.mark.parametrize('name', ALL)
-def test_parses_builds_and_trains_a_step(name, configs, tmp_path, monkeypatch):
+def test_parses_and_builds_without_data(name, configs, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # no data set anywhere near
     cfg = load(configs, name)
     model = build(cfg)
     assert type(model.backbone).__name__ == 'IFormer'
-    image = torch.rand(1, 3, 64, 96)
-    assert len(model.extract_feat(image)) == len(model.neck(
-        model.backbone(image)))
+    maps = model.extract_feat(torch.rand(1, 3, 64, 96))
+    assert [m.shape[2:] for m in maps[:4]] == [
+        (16, 24), (8, 12), (4, 6), (2, 3)]
     assert cfg.auto_scale_lr.base_batch_size > 0
     assert not cfg.auto_scale_lr.get('enable')
 
@@ -99,7 +99,8 @@ def decays(configs, name):
     names = {id(p): n for n, p in model.named_parameters()}
     assert isinstance(wrapper.optimizer, torch.optim.AdamW)
     return {names[id(p)]: group['weight_decay']
-            for group in wrapper.param_groups for p in group['params']}
+            for group in wrapper.param_groups for p in group['params']
+            if id(p) in names}  # mmengine adds a placeholder
 
 
 def test_detection_decay(configs):
@@ -107,8 +108,7 @@ def test_detection_decay(configs):
     free = ('norm', 'pos_embed', 'layer_scale')
     for name, rate in rates.items():
         assert rate == (0. if any(f in name for f in free) else 0.05), name
-    assert rates['backbone.stages.2.scale1.layer_scale'.replace(
-        'stages.2.', 'stages.2.blocks.0.')] == 0
+    assert rates['backbone.stages.2.blocks.0.scale1.layer_scale'] == 0
     assert rates['backbone.stages.0.patch_embed.norm1.bias'] == 0
     assert rates['backbone.stages.0.blocks.0.mlp.fc1.bias'] == 0.05
 

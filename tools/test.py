@@ -41,6 +41,7 @@ def parse_args() -> argparse.Namespace:
 def draw_into(cfg: Config, folder: str) -> None:
     hook = cfg.default_hooks.visualization
     hook.draw = True
+    hook.interval = 1
     if cfg.default_scope == 'mmdet':
         hook.test_out_dir = str(Path(folder).absolute())
     else:

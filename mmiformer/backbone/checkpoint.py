@@ -285,6 +285,7 @@ def _read(path: Path) -> Any:
         damage = error
     except (RuntimeError, EOFError, OSError, KeyError) as error:
         damage = error
+    reason = (str(damage) or repr(damage)).splitlines()[0]
     raise ValueError(
         f'{path} is damaged or no checkpoint, {path.stat().st_size} bytes '
-        f'({(str(damage) or repr(damage)).splitlines()[0]}); download or copy it again')
+        f'({reason}); download or copy it again')
