@@ -209,7 +209,7 @@ def set_up(args):
         check_version(sys.version_info[:2])
         if not os.path.exists(python):
             create_venv(args.venv)
-    python = shutil.which(python) or os.path.abspath(python)
+    python = os.path.abspath(shutil.which(python) or python)
     stack = read_requirements(
         os.path.join(ROOT, 'requirements', args.stack + '.txt'))
     required = dict(stack, **read_requirements(
