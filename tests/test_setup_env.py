@@ -40,6 +40,17 @@ def test_missing():
         'mmcv==2.1.0', 'setuptools<81']
 
 
+def test_constraints_hold_what_one_package_would_change(tmp_path, monkeypatch):
+    monkeypatch.setattr(setup_env, 'LOG', str(tmp_path / 'setup.log'))
+    found = state(torch='2.4.1', setuptools='65.5.0')
+    for own, torch, setuptools in (
+            (True, 'torch==2.13.0', 'setuptools<81'),
+            (False, 'torch==2.4.1', 'setuptools==65.5.0')):
+        path = setup_env.write_constraints(found, REQUIRED, own)
+        assert Path(path).read_text().splitlines() == [
+            torch, 'mmcv==2.1.0', setuptools, 'ftfy']
+
+
 def test_an_own_environment_is_checked_not_changed():
     setup_env.check_foreign(state(torch='2.4.1', mmcv='2.1.3'), REQUIRED, 'py')
     for wrong in (dict(torch='1.13.1'), dict(mmcv='2.2.0')):

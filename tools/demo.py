@@ -8,6 +8,7 @@ finds the finished runs and only tests and draws.
 import argparse
 import json
 import pickle
+import re
 import subprocess
 import sys
 import time
@@ -28,6 +29,7 @@ FPN = CONFIGS / 'fpn_ade20k' / 'iformer_s_shapes.py'
 MASK_RCNN = CONFIGS / 'mask_rcnn' / 'iformer_s_shapes.py'
 SHOWN = 8  # pictures in a grid
 SCORE = 0.5  # least score of a drawn instance
+PROGRESS = re.compile(r'((Iter|Epoch)\((train|val|test)\)|\w+: loaded) .*')
 
 
 def say(text: str) -> None:
@@ -35,9 +37,19 @@ def say(text: str) -> None:
 
 
 def tool(name: str, *arguments) -> None:
-    result = subprocess.run(
-        [sys.executable, str(TOOLS / name), *map(str, arguments)])
-    if result.returncode:
+    """Runs a tool; of its output only the progress is shown."""
+    command = ['tools/' + name, *map(str, arguments)]
+    print('  ' + ' '.join(command), flush=True)
+    lines = []
+    with subprocess.Popen(
+            [sys.executable, str(TOOLS / name), *command[1:]], text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+        for line in process.stdout:
+            lines.append(line)
+            if progress := PROGRESS.search(line):
+                print('  ' + progress[0].rstrip()[:110], flush=True)
+    if process.returncode:
+        print(*lines[-30:], sep='')
         sys.exit(f'[demo] tools/{name} failed, see above; mend that and run '
                  'the same command again: it goes on where it stopped')
 

@@ -123,7 +123,20 @@ def check_foreign(state, required, python):
                 (python, name, version, python, line))
 
 
-def run(title, estimate, command, python, cwd=ROOT):
+def write_constraints(state, required, own):
+    """Keeps pip from changing, for the sake of one package, what another
+    needs: torch, for one, would take a setuptools without pkg_resources."""
+    os.makedirs(os.path.dirname(LOG), exist_ok=True)
+    path = os.path.join(os.path.dirname(LOG), 'constraints.txt')
+    with open(path, 'w') as file:
+        for name, line in required.items():
+            version = state['found'][name]
+            keep = version and not own
+            file.write('%s==%s\n' % (name, version) if keep else line + '\n')
+    return path
+
+
+def run(title, estimate, command, python):
     """Runs a step; its output goes to the log, its progress to the screen."""
     say('%s, %s' % (title, estimate))
     start, tail, shown = time.time(), [], 0.
@@ -132,7 +145,7 @@ def run(title, estimate, command, python, cwd=ROOT):
         log.write('\n$ %s\n' % ' '.join(command))
         process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            cwd=cwd, universal_newlines=True, errors='replace')
+            cwd=ROOT, universal_newlines=True, errors='replace')
         for line in process.stdout:
             log.write(line)
             tail = tail[-200:] + [line]
@@ -166,7 +179,8 @@ def check_compiler(python, header):
         raise SetupError(
             'the headers of %s are missing (%s): install them (apt-get '
             'install python3-dev)' % (python, header))
-    if subprocess.call([python, '-c', NEEDS_NVCC]):
+    if subprocess.call([python, '-c', NEEDS_NVCC],
+                       stderr=subprocess.DEVNULL):
         raise SetupError(
             'a GPU but no nvcc: install the CUDA toolkit that torch was '
             'built with and set CUDA_HOME, or hide the GPU for a CPU build '
@@ -216,6 +230,7 @@ def set_up(args):
         os.path.join(ROOT, 'requirements', 'dev.txt')))
     state = probe(python, list(required))
     check_version(state['version'])
+    constraints = write_constraints(state, required, own)
     if not own:
         check_foreign(state, required, python)
         required = {name: line for name, line in required.items()
@@ -228,7 +243,8 @@ def set_up(args):
     if not todo and state['mmiformer'] == here:
         return
     say('%s, %s' % (python, 'Python %d.%d' % tuple(state['version'])))
-    pip = [python, '-m', 'pip', 'install', '--disable-pip-version-check']
+    pip = [python, '-m', 'pip', 'install', '--disable-pip-version-check',
+           '--constraint', constraints]
     first = [line for line in todo
              if re.match(r'(torch|setuptools|wheel|ninja)\b', line)]
     rest = [line for line in todo if line not in first and line != mmcv]
