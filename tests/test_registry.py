@@ -22,7 +22,8 @@ def build(imports, type_name):
         [sys.executable, '-W', 'ignore', '-c',
          BUILD.format(imports=imports, type=type_name)],
         capture_output=True, text=True)
-    return result.stdout.strip() or result.stderr
+    # A log line may come first.
+    return (result.stdout.strip() or result.stderr).splitlines()[-1]
 
 
 @pytest.mark.parametrize('imports', [
@@ -47,3 +48,14 @@ def test_plain_name_with_custom_imports(package):
 def test_the_registry_is_a_child_of_mmengines():
     assert BACKBONES.parent is MODELS and BACKBONES.scope == 'mmiformer'
     assert BACKBONES.get('IFormer') is IFormer
+
+
+def test_from_mmpretrain():
+    """mmpretrain's registry, played by one of the same name and scope."""
+    imports = ('from mmengine.registry import MODELS as ROOT, Registry; '
+               'MODELS = Registry("model", parent=ROOT, scope="mmpretrain", '
+               'locations=["mmengine"]); init_default_scope("mmpretrain")')
+    assert build(imports, 'mmiformer.IFormer') == (
+        'mmiformer.backbone.iformer IFormer')
+    assert build(imports + '; import mmiformer', 'IFormer') == (
+        'mmiformer.backbone.iformer IFormer')

@@ -47,7 +47,7 @@ def tool(name: str, *arguments) -> None:
         for line in process.stdout:
             lines.append(line)
             if progress := PROGRESS.search(line):
-                print('  ' + progress[0].rstrip()[:110], flush=True)
+                print('  ' + progress[0].rstrip()[:170], flush=True)
     if process.returncode:
         print(*lines[-30:], sep='')
         sys.exit(f'[demo] tools/{name} failed, see above; mend that and run '
@@ -111,29 +111,8 @@ def instance_rows(cfg, predictions: Path) -> list:
     return rows
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('folder', nargs='?', type=Path,
-                        default=Path('work_dirs/demo'))
-    folder = parser.parse_args().folder
-    start = time.time()
-    fpn_dir, mask_dir = folder / 'semantic_fpn', folder / 'mask_rcnn'
-
-    say('1/5 training Semantic FPN from random weights, about 5 minutes on 2 '
-        'cores')
-    tool('train.py', FPN, '--work-dir', fpn_dir, '--resume')
-    say('2/5 testing it on held-out images, some seconds')
-    tool('test.py', FPN, last_checkpoint(fpn_dir), '--work-dir', fpn_dir,
-         '--out', fpn_dir / 'predictions')
-    say('3/5 training Mask R-CNN from that backbone, about 3 minutes')
-    tool('train.py', MASK_RCNN, '--work-dir', mask_dir, '--resume',
-         '--cfg-options', 'model.backbone.init_cfg.checkpoint='
-         f'{last_checkpoint(fpn_dir)}')
-    say('4/5 testing it on held-out images, some seconds')
-    tool('test.py', MASK_RCNN, last_checkpoint(mask_dir), '--work-dir',
-         mask_dir, '--out', mask_dir / 'predictions.pkl')
-
-    say('5/5 drawing')
+def draw(folder: Path, fpn_dir: Path, mask_dir: Path) -> dict:
+    """Writes the pictures and metrics.json; returns the metrics."""
     fpn_cfg, mask_cfg = load_config(FPN), load_config(MASK_RCNN)
     segments, boxes = last_metrics(fpn_dir), last_metrics(mask_dir)
     metrics = dict(
@@ -160,6 +139,33 @@ def main() -> None:
         'Semantic FPN': (fpn_dir, {'mIoU': 'mIoU'}),
         'Mask R-CNN': (mask_dir, {'coco/bbox_mAP_50': 'box AP50',
                                   'coco/segm_mAP_50': 'mask AP50'})})
+    return metrics
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('folder', nargs='?', type=Path,
+                        default=Path('work_dirs/demo'))
+    folder = parser.parse_args().folder
+    start = time.time()
+    fpn_dir, mask_dir = folder / 'semantic_fpn', folder / 'mask_rcnn'
+
+    say('1/5 training Semantic FPN from random weights, about 5 minutes on 2 '
+        'cores')
+    tool('train.py', FPN, '--work-dir', fpn_dir, '--resume')
+    say('2/5 testing it on held-out images, some seconds')
+    tool('test.py', FPN, last_checkpoint(fpn_dir), '--work-dir', fpn_dir,
+         '--out', fpn_dir / 'predictions')
+    say('3/5 training Mask R-CNN from that backbone, about 3 minutes')
+    tool('train.py', MASK_RCNN, '--work-dir', mask_dir, '--resume',
+         '--cfg-options', 'model.backbone.init_cfg.checkpoint='
+         f'{last_checkpoint(fpn_dir)}')
+    say('4/5 testing it on held-out images, some seconds')
+    tool('test.py', MASK_RCNN, last_checkpoint(mask_dir), '--work-dir',
+         mask_dir, '--out', mask_dir / 'predictions.pkl')
+
+    say('5/5 drawing')
+    metrics = draw(folder, fpn_dir, mask_dir)
     minutes, seconds = divmod(int(time.time() - start), 60)
     say(f'done in {minutes}:{seconds:02d} minutes: ' +
         ', '.join(f'{name} {value:.3f}' for name, value in metrics.items()))

@@ -56,9 +56,16 @@ def draw_pairs(path: Path, title: str, rows: List[List], draw,
     plt.close(figure)
 
 
+def grey(image: np.ndarray) -> np.ndarray:
+    """Takes the colours out of an image, so that tints can be told apart."""
+    values = (image @ np.array([0.3, 0.59, 0.11])).astype(np.uint8)
+    return np.repeat(values[..., None], 3, axis=2)
+
+
 def draw_segments(ax, image: np.ndarray, labels: np.ndarray,
                   palette: Sequence[Colour]) -> None:
     """Paints a label map, (H, W), each class but the first, over an image."""
+    image = grey(image)
     for label, colour in enumerate(palette[1:], 1):
         image = overlay(image, labels == label, colour)
     ax.imshow(image)
@@ -68,6 +75,7 @@ def draw_instances(ax, image: np.ndarray, instances: List[Dict],
                    palette: Sequence[Colour]) -> None:
     """Paints instances: ``mask`` (H, W) bool, ``box`` (x1, y1, x2, y2),
     ``label``, and for predictions ``score``."""
+    image = grey(image)
     for instance in instances:
         image = overlay(image, instance['mask'], palette[instance['label']])
     ax.imshow(image)
@@ -117,8 +125,8 @@ def draw_curves(path: Path, runs: Dict[str, Tuple[Path, Dict[str, str]]]
                       for r in tested]
             steps = _iterations([r['step'] for r in tested], train)
             right.plot(steps, values, marker='o', label=label)
-        ax.legend(loc='upper left', frameon=False)
-        right.legend(loc='lower right', frameon=False)
+        ax.legend(loc='upper center', frameon=False)
+        right.legend(loc='center right', frameon=False)
     figure.tight_layout()
     figure.savefig(path, dpi=100)
     plt.close(figure)
