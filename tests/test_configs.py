@@ -5,9 +5,16 @@ from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, PARAM_SCHEDULERS, init_default_scope
 
-ALL = ['mask_rcnn/iformer_s_1x', 'mask_rcnn/iformer_b_1x',
-       'mask_rcnn/iformer_s_shapes', 'fpn_ade20k/iformer_s_80k',
-       'fpn_ade20k/iformer_s_shapes']
+ALL = [
+    'mask_rcnn/iformer_s_1x', 'mask_rcnn/iformer_b_1x',
+    'mask_rcnn/iformer_l_1x', 'mask_rcnn/iformer_s_3x_ms',
+    'mask_rcnn/iformer_b_3x_ms', 'mask_rcnn/iformer_s_custom',
+    'mask_rcnn/iformer_s_shapes', 'faster_rcnn/iformer_s_custom',
+    'fpn_ade20k/iformer_s_80k', 'fpn_ade20k/iformer_b_80k',
+    'fpn_ade20k/iformer_l_80k', 'fpn_ade20k/iformer_s_custom',
+    'fpn_ade20k/iformer_s_shapes', 'upernet_ade20k/iformer_s_160k',
+    'upernet_ade20k/iformer_b_160k',
+]
 
 
 def load(configs, name):
@@ -43,7 +50,13 @@ def test_parses_and_builds_without_data(name, configs, tmp_path, monkeypatch):
 @pytest.mark.parametrize('name, weights, drop_path', [
     ('mask_rcnn/iformer_s_1x', 'iformer_small.pth', 0.2),
     ('mask_rcnn/iformer_b_1x', 'iformer_base.pth', 0.3),
+    ('mask_rcnn/iformer_l_1x', 'iformer_large.pth', 0.4),
+    ('mask_rcnn/iformer_b_3x_ms', 'iformer_base.pth', 0.3),
     ('fpn_ade20k/iformer_s_80k', 'iformer_small.pth', 0.1),
+    ('fpn_ade20k/iformer_b_80k', 'iformer_base.pth', 0.2),
+    ('fpn_ade20k/iformer_l_80k', 'iformer_large.pth', 0.3),
+    ('upernet_ade20k/iformer_s_160k', 'iformer_small.pth', 0.25),
+    ('upernet_ade20k/iformer_b_160k', 'iformer_base.pth', 0.3),
 ])
 def test_weights_and_drop_path(name, weights, drop_path, configs):
     backbone = load(configs, name).model.backbone
@@ -93,6 +106,69 @@ def test_segmentation_schedule(configs):
     assert rates == pytest.approx([2e-5, 2e-4, 1e-4, 0], rel=2e-2, abs=1e-6)
 
 
+def test_three_times_schedule_and_sizes(configs):
+    from mmdet.registry import TRANSFORMS
+    cfg = load(configs, 'mask_rcnn/iformer_b_3x_ms')
+    assert cfg.train_cfg.max_epochs == 36
+    rates = learning_rates(cfg, [600, 2699, 2701, 3301, 3599], 100)
+    assert rates == pytest.approx([1e-4, 1e-4, 1e-5, 1e-6, 1e-6], rel=1e-2)
+    resize = TRANSFORMS.build(
+        cfg.train_dataloader.dataset.pipeline[2])
+    image = torch.zeros(480, 640, 3).numpy()
+    sides = {min(resize(dict(img=image))['img'].shape[:2])
+             for _ in range(200)}
+    assert sides == set(range(480, 801, 32))
+
+
+def test_upernet_schedule(configs):
+    cfg = load(configs, 'upernet_ade20k/iformer_s_160k')
+    assert cfg.train_cfg.max_iters == 160000
+    assert cfg.train_dataloader.batch_size == 2
+    for scheduler in cfg.param_scheduler:  # the same curve, 100 times faster
+        for key in ('begin', 'end'):
+            scheduler[key] //= 100
+    rates = learning_rates(cfg, [0, 15, 807, 1599], 1)
+    assert rates == pytest.approx([6e-11, 6e-5, 3e-5, 0], rel=2e-2, abs=1e-7)
+
+
+@pytest.mark.parametrize('name', ['fpn_ade20k/iformer_s_80k',
+                                  'upernet_ade20k/iformer_b_160k'])
+def test_segmentation_training_sizes(name, configs):
+    """The crop is 512, of images whose short side is 256 to 1024."""
+    from mmseg.registry import TRANSFORMS
+    cfg = load(configs, name)
+    resize, crop = (TRANSFORMS.build(t) for t in
+                    cfg.train_dataloader.dataset.pipeline[2:4])
+    sides = []
+    for _ in range(40):
+        results = resize(dict(img=torch.zeros(300, 400, 3).numpy()))
+        sides.append(min(results['img'].shape[:2]))
+        results['gt_seg_map'] = results['img'][..., 0]
+        results['seg_fields'] = []
+        height, width = crop(results)['img'].shape[:2]
+        assert height <= 512 and width <= 512
+    assert 256 <= min(sides) < 500 and 600 < max(sides) <= 1024
+
+
+def test_custom_templates_follow_their_first_lines(configs):
+    cfg = load(configs, 'mask_rcnn/iformer_s_custom')
+    head = cfg.model.roi_head
+    assert head.bbox_head.num_classes == head.mask_head.num_classes == 2
+    assert cfg.test_evaluator.ann_file == 'data/custom/annotations/val.json'
+    assert cfg.test_dataloader.dataset.metainfo.classes == ('cat', 'dog')
+    cfg = load(configs, 'faster_rcnn/iformer_s_custom')
+    assert not build(cfg).roi_head.with_mask
+    assert cfg.val_evaluator.metric == cfg.test_evaluator.metric == 'bbox'
+    assert cfg.test_dataloader.dataset.ann_file == 'annotations/val.json'
+    cfg = load(configs, 'fpn_ade20k/iformer_s_custom')
+    assert build(cfg).decode_head.conv_seg.out_channels == 3
+    for loader in (cfg.train_dataloader, cfg.test_dataloader):
+        assert loader.dataset.type == 'BaseSegDataset'
+        (labels, ) = [t for t in loader.dataset.pipeline
+                      if t.type == 'LoadAnnotations']
+        assert labels.reduce_zero_label is False
+
+
 def decays(configs, name):
     cfg = load(configs, name)
     wrapper = build_optim_wrapper(model := build(cfg), cfg.optim_wrapper)
@@ -115,6 +191,9 @@ def test_detection_decay(configs):
 
 def test_segmentation_decay(configs):
     assert set(decays(configs, 'fpn_ade20k/iformer_s_80k').values()) == {1e-4}
+    for name, rate in decays(configs, 'upernet_ade20k/iformer_s_160k').items():
+        free = 'norm' in name or 'pos_embed' in name
+        assert rate == (0. if free else 0.01), name
 
 
 def test_segmentation_test_size_is_a_multiple_of_32(configs):
@@ -126,6 +205,16 @@ def test_segmentation_test_size_is_a_multiple_of_32(configs):
     assert results['img'].shape == (512, 800, 3)  # 512 x 770 before
 
 
-def test_bases_differ_by_a_dozen_lines(configs):
-    lines = (configs / 'mask_rcnn/iformer_b_1x.py').read_text().splitlines()
+@pytest.mark.parametrize('name', [
+    'mask_rcnn/iformer_b_1x', 'mask_rcnn/iformer_l_1x',
+    'mask_rcnn/iformer_b_3x_ms', 'fpn_ade20k/iformer_b_80k',
+    'fpn_ade20k/iformer_l_80k', 'upernet_ade20k/iformer_b_160k'])
+def test_another_size_is_a_dozen_lines(name, configs):
+    lines = (configs / f'{name}.py').read_text().splitlines()
     assert len([x for x in lines if x and not x.startswith('#')]) <= 12
+
+
+@pytest.mark.parametrize('name', ALL)
+def test_the_header_has_its_command(name, configs):
+    text = (configs / f'{name}.py').read_text()
+    assert f'configs/{name}.py' in text.split('_base_')[0]

@@ -1,0 +1,13 @@
+# Semantic FPN, iFormer-L, ADE20K, 80k iterations.
+#   tools/dist_train.sh configs/fpn_ade20k/iformer_l_80k.py 8
+# No row of the paper. Not trained here. Tags: see iformer_s_80k.py.
+_base_ = 'iformer_s_80k.py'
+
+model = dict(
+    backbone=dict(
+        arch='large',
+        drop_path_rate=0.3,  # ours: 0.1 for S, and more for more
+        init_cfg=dict(
+            checkpoint='https://huggingface.co/sail/dl2/resolve/main/iformer/'
+            'iformer_large.pth')),  # released
+    neck=dict(in_channels=[96, 192, 448, 640]))

@@ -1,0 +1,13 @@
+# Mask R-CNN, iFormer-L, COCO, 1x.
+#   tools/dist_train.sh configs/mask_rcnn/iformer_l_1x.py 8
+# No row of the paper. Not trained here. Tags: see iformer_s_1x.py.
+_base_ = 'iformer_s_1x.py'
+
+model = dict(
+    backbone=dict(
+        arch='large',
+        drop_path_rate=0.4,  # ours: as 0.2 and 0.3 go on
+        init_cfg=dict(
+            checkpoint='https://huggingface.co/sail/dl2/resolve/main/iformer/'
+            'iformer_large.pth')),  # released
+    neck=dict(in_channels=[96, 192, 448, 640]))
