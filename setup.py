@@ -24,7 +24,6 @@ setup(
         'seg': [MMCV, 'mmsegmentation>=1.2.0,<1.3', 'ftfy', 'regex'],
     },
     classifiers=[
-        'License :: OSI Approved :: Apache Software License',
         'Programming Language :: Python :: 3',
         'Topic :: Scientific/Engineering :: Artificial Intelligence',
     ])

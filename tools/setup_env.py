@@ -151,8 +151,8 @@ def run(title, estimate, command, python):
             tail = tail[-200:] + [line]
             done = re.match(r'\s*\[(\d+)/(\d+)\]', line)
             spent = time.time() - start
-            if done and spent - shown > 15:  # ninja's count of files
-                count, total = int(done.group(1)), int(done.group(2))
+            count, total = map(int, done.groups()) if done else (0, 0)
+            if count > 3 and spent - shown > 15:  # ninja's count of files
                 left = spent / count * (total - count)
                 say('  %d of %d files, %s spent, about %s left' % (
                     count, total, minutes(spent), minutes(left)))

@@ -85,7 +85,8 @@ def adapt_state_dict(model: nn.Module, state_dict: Dict[str, Any],
 
     Renames released weights, drops their classification head, and resizes
     position maps of another grid. Output norms that the checkpoint lacks keep
-    their present values. One log line says what was done.
+    their present values. One log line says what was done. Whatever ``strict``
+    says, what does not fit raises: load other parts into their own modules.
 
     Args:
         model: The backbone.

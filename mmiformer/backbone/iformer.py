@@ -1,7 +1,7 @@
 """iFormer, the Inception Transformer, as an OpenMMLab backbone."""
 from typing import List, Optional, Sequence, Tuple, Union
 
-from mmengine.model import BaseModule
+from mmengine.model import BaseModule, PretrainedInit
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -135,12 +135,13 @@ class IFormer(BaseModule):
         """
         done, init_cfg = self.is_init, self.init_cfg
         cfgs = [init_cfg] if isinstance(init_cfg, dict) else init_cfg or []
-        self.init_cfg = [cfg for cfg in cfgs if cfg['type'] != 'Pretrained']
+        pretrained = [cfg for cfg in cfgs
+                      if cfg['type'] in ('Pretrained', PretrainedInit)]
+        self.init_cfg = [cfg for cfg in cfgs if cfg not in pretrained]
         super().init_weights()
         self.init_cfg = init_cfg
-        for cfg in cfgs:
-            if cfg['type'] == 'Pretrained' and not done:
-                load_pretrained(self, cfg['checkpoint'], cfg.get('prefix'))
+        for cfg in pretrained if not done else ():
+            load_pretrained(self, cfg['checkpoint'], cfg.get('prefix'))
 
     def train(self, mode: bool = True) -> 'IFormer':
         """Sets the mode; what is frozen stays in eval mode."""

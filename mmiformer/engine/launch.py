@@ -58,7 +58,8 @@ def prepare(cfg: Config, splits: tuple) -> None:
     Raises:
         FileNotFoundError: Something is missing; the message lists it all.
     """
-    if int(os.environ.get('RANK', os.environ.get('SLURM_PROCID', 0))):
+    rank = os.environ.get('RANK', os.environ.get('SLURM_PROCID', '0'))
+    if cfg.launcher != 'none' and rank != '0':
         return  # the first process speaks for all
     if 'shapes' in cfg:
         make_shapes(**cfg.shapes)

@@ -9,7 +9,7 @@ from collections import OrderedDict
 import pytest
 import torch
 from mmengine.logging import MMLogger
-from mmengine.model import BaseModel
+from mmengine.model import BaseModel, PretrainedInit
 from mmengine.runner import Runner
 
 from mmiformer import IFormer
@@ -125,9 +125,8 @@ def test_a_trained_detector_starts_another(released_small, tmp_path):
     first.backbone.load_state_dict(dict(released_small))
     torch.save(dict(state_dict=first.state_dict(), meta={}),
                tmp_path / 'epoch_1.pth')
-    for prefix in (None, 'backbone.'):
-        init_cfg = dict(type='Pretrained',
-                        checkpoint=str(tmp_path / 'epoch_1.pth'))
+    for prefix, kind in ((None, 'Pretrained'), ('backbone.', PretrainedInit)):
+        init_cfg = dict(type=kind, checkpoint=str(tmp_path / 'epoch_1.pth'))
         if prefix:
             init_cfg['prefix'] = prefix
         second = Detector(init_cfg)

@@ -82,8 +82,10 @@ def test_remote_data_is_left_to_its_backend(offline):
 def test_only_the_first_process_speaks(offline, configs, monkeypatch):
     monkeypatch.chdir(offline)
     monkeypatch.setenv('RANK', '1')
-    prepare(load_config(str(configs / 'mask_rcnn/iformer_s_1x.py')),
-            ('train', ))
+    path = str(configs / 'mask_rcnn/iformer_s_1x.py')
+    prepare(load_config(path, launcher='pytorch'), ('train', ))
+    with pytest.raises(FileNotFoundError):
+        prepare(load_config(path), ('train', ))
 
 
 def test_work_dir(configs, tmp_path):
