@@ -1,8 +1,9 @@
 # UperNet, iFormer-S, ADE20K, 160k iterations.
 #   tools/dist_train.sh configs/upernet_ade20k/iformer_s_160k.py 8
 # The authors' README (not the paper): mIoU 48.4; 49 M parameters, 938 G FLOPs
-# at 512x2048, without the auxiliary head, attention not counted. Not trained
-# here. Tags: see ../fpn_ade20k/iformer_s_80k.py; `peer` is Swin and UniFormer.
+# at 512x2048 (the auxiliary head counts among the former only), attention not
+# counted. Not trained here. Tags: see ../fpn_ade20k/iformer_s_80k.py; `peer` is
+# Swin and UniFormer.
 _base_ = [
     '../_base_/upernet.py',
     '../_base_/ade20k.py',

@@ -46,6 +46,7 @@ def test_imagenet_macs(arch, macs):
     ('mask_rcnn/iformer_s_1x', (800, 1280), 39.64, 263.20, 263, 399),
     ('mask_rcnn/iformer_b_1x', (800, 1280), 67.56, None, 351, 570),
     ('fpn_ade20k/iformer_s_80k', (512, 2048), 23.74, 181.40, 181, 323),
+    ('upernet_ade20k/iformer_s_160k', (512, 2048), 49.17, None, 938, 1080),
 ])
 def test_dense_flops(config, shape, params, flops, paper, attention, configs):
     cfg = Config.fromfile(configs / f'{config}.py')
