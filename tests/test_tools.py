@@ -153,7 +153,7 @@ def test_missing_data_is_said_without_a_trace(tool, configs, tmp_path):
         arguments.append('gone.pth')
     output = call(tool, *arguments, '--cfg-options',
                   'model.backbone.init_cfg=None', check=False, cwd=tmp_path)
-    assert 'error: cannot start, this is missing' in output
+    assert 'error: cannot start, this is missing or damaged' in output
     assert 'images/validation' in output and 'Traceback' not in output
     assert ('gone.pth' in output) == (tool == 'test.py')
     assert not (tmp_path / 'work_dirs').exists()

@@ -7,10 +7,14 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.runner import Runner
 
-from mmiformer.engine.launch import load_config, prepare
+from mmiformer.engine.launch import (
+    add_common_arguments,
+    load_config,
+    prepare,
+)
 from mmiformer.engine.tta import use_tta
 
 
@@ -18,7 +22,6 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('config')
     parser.add_argument('checkpoint')
-    parser.add_argument('--work-dir', help='for the log and the metrics')
     parser.add_argument('--show-dir', help='draw every prediction into it')
     parser.add_argument(
         '--out', help='keep the predictions: a .pkl file for detection, a '
@@ -26,15 +29,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--tta', action='store_true', help='test-time augmentation; of a '
         'detector the boxes alone, as mmdet cannot merge masks')
-    parser.add_argument(
-        '--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE',
-        help='override settings')
-    parser.add_argument(
-        '--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'],
-        default='none')
-    # Set by torch.distributed.launch; torchrun sets the environment instead.
-    parser.add_argument('--local_rank', '--local-rank', type=int, default=0,
-                        help=argparse.SUPPRESS)
+    add_common_arguments(parser)
     return parser.parse_args()
 
 

@@ -6,16 +6,18 @@ import argparse
 import sys
 
 import torch
-from mmengine.config import DictAction
 from mmengine.runner import Runner
 
-from mmiformer.engine.launch import load_config, prepare
+from mmiformer.engine.launch import (
+    add_common_arguments,
+    load_config,
+    prepare,
+)
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('config')
-    parser.add_argument('--work-dir', help='for logs and checkpoints')
     parser.add_argument(
         '--resume', nargs='?', const='auto', metavar='CHECKPOINT',
         help='go on from a checkpoint, by default the latest in the work dir')
@@ -25,15 +27,7 @@ def parse_args() -> argparse.Namespace:
         '--auto-scale-lr', action='store_true',
         help="scale the learning rate to the batch size, by the config's "
         'auto_scale_lr.base_batch_size')
-    parser.add_argument(
-        '--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE',
-        help='override settings, e.g. model.backbone.with_cp=True')
-    parser.add_argument(
-        '--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'],
-        default='none')
-    # Set by torch.distributed.launch; torchrun sets the environment instead.
-    parser.add_argument('--local_rank', '--local-rank', type=int, default=0,
-                        help=argparse.SUPPRESS)
+    add_common_arguments(parser)
     return parser.parse_args()
 
 

@@ -1,14 +1,29 @@
 """What the tools share: from a config file to a checked config."""
+import argparse
 import os
 import warnings
 from pathlib import Path
 from typing import Optional
 
-from mmengine.config import Config
+from mmengine.config import Config, DictAction
 
 from ..datasets import make_shapes
 from .preflight import check_files
 from .safe_load import force_weights_only
+
+
+def add_common_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds what training and testing both take, as OpenMMLab names it."""
+    parser.add_argument('--work-dir', help='for logs, checkpoints, metrics')
+    parser.add_argument(
+        '--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE',
+        help='override settings, e.g. model.backbone.with_cp=True')
+    parser.add_argument(
+        '--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'],
+        default='none')
+    # Set by torch.distributed.launch; torchrun sets the environment instead.
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0,
+                        help=argparse.SUPPRESS)
 
 
 def load_config(path: str, cfg_options: Optional[dict] = None,

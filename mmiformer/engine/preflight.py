@@ -1,10 +1,10 @@
-"""Finds what is missing before a long run starts."""
+"""Finds what is missing or damaged before a long run starts."""
 from pathlib import Path
 from typing import Iterator, List, Tuple
 
 from mmengine.config import Config
 
-from ..backbone.checkpoint import fetch
+from ..backbone.checkpoint import read_checkpoint
 
 # Where to get what a data set class reads.
 SOURCES = {
@@ -19,15 +19,15 @@ OWN_DATA = 'put it there, or point data_root, ann_file and data_prefix at yours'
 
 
 def check_files(cfg: Config, splits: Tuple[str, ...]) -> None:
-    """Checks data, annotations and weights; downloads weights from URLs.
+    """Checks data and annotations, and opens weights, from URLs too.
 
     Args:
         cfg: A config of mmdet or mmseg.
         splits: The data loaders that will be used.
 
     Raises:
-        FileNotFoundError: Lists every path that is missing, what reads it
-            and where to get it.
+        FileNotFoundError: Lists every path that is missing, every checkpoint
+            that is damaged or refused, what reads it and where to get it.
     """
     faults = []
     for split in splits:
@@ -44,7 +44,8 @@ def check_files(cfg: Config, splits: Tuple[str, ...]) -> None:
         faults += _check_checkpoint(key, checkpoint)
     if faults:
         lines = '\n  '.join(dict.fromkeys(faults))
-        raise FileNotFoundError(f'cannot start, this is missing:\n  {lines}')
+        raise FileNotFoundError(
+            f'cannot start, this is missing or damaged:\n  {lines}')
 
 
 def _datasets(cfg: dict) -> Iterator[dict]:
@@ -90,14 +91,14 @@ def _pretrained(node, key: str) -> Iterator[Tuple[str, str]]:
 
 
 def _check_checkpoint(key: str, checkpoint: str) -> List[str]:
-    if checkpoint.startswith(('http://', 'https://')):
-        try:
-            fetch(checkpoint)
-        except OSError as error:
-            return [f'{error} ({key})']
-    elif _is_local(checkpoint) and not Path(checkpoint).expanduser().is_file():
+    if '://' not in checkpoint and not Path(checkpoint).expanduser().is_file():
         return [f'{checkpoint} ({key}); if a run of your own makes it, start '
                 f'that first, or name another file: --cfg-options {key}=...']
+    if checkpoint.startswith(('http://', 'https://')) or _is_local(checkpoint):
+        try:
+            read_checkpoint(checkpoint)
+        except (OSError, ValueError) as error:
+            return [f'{error} ({key})']
     return []
 
 

@@ -53,7 +53,7 @@ def test_ade20k_is_named_with_its_source(offline, configs, monkeypatch):
 def test_complete_data_passes(offline):
     (offline / 'images').mkdir()
     (offline / 'a.json').touch()
-    (offline / 'w.pth').touch()
+    torch.save(dict(a=torch.ones(2)), offline / 'w.pth')
     dataset = dict(type='CocoDataset', data_root=str(offline),
                    ann_file='a.json', data_prefix=dict(img='images/'))
     cfg = Config(dict(
@@ -68,6 +68,9 @@ def test_complete_data_passes(offline):
     with pytest.raises(FileNotFoundError) as error:
         check_files(cfg, ('train', 'val'))
     assert str(error.value).count('a.json') == 2
+    (offline / 'w.pth').write_bytes(b'half a file')
+    with pytest.raises(FileNotFoundError, match='w.pth is damaged.*load_from'):
+        check_files(cfg, ('train', 'val'))
     (offline / 'w.pth').unlink()
     with pytest.raises(FileNotFoundError, match='w.pth .load_from'):
         check_files(cfg, ('train', 'val'))
