@@ -125,8 +125,9 @@ def draw_curves(path: Path, runs: Dict[str, Tuple[Path, Dict[str, str]]]
                       for r in tested]
             steps = _iterations([r['step'] for r in tested], train)
             right.plot(steps, values, marker='o', label=label)
-        ax.legend(loc='upper center', frameon=False)
-        right.legend(loc='center right', frameon=False)
+        lines = [*ax.get_lines(), *right.get_lines()]
+        ax.legend(handles=lines, loc='upper center', ncol=len(lines),
+                  bbox_to_anchor=(0.5, -0.15), frameon=False)
     figure.tight_layout()
     figure.savefig(path, dpi=100)
     plt.close(figure)
