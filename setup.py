@@ -6,7 +6,10 @@ ROOT = Path(__file__).parent
 version = {}
 exec((ROOT / 'mmiformer' / 'version.py').read_text(), version)
 
-MMCV = 'mmcv>=2.0.0,<2.2.0'  # as mmdet 3.3 and mmsegmentation 1.2 demand
+# Extras only: the forks ship the same modules under other names, and a hard
+# requirement would install a second copy over theirs.
+UPSTREAM = ['mmengine>=0.10.0,<0.11', 'mmcv>=2.0.0,<2.2.0']
+FORKS = ['onedl-mmengine>=0.10.12', 'onedl-mmcv>=2.3.6']
 
 setup(
     name='mmiformer',
@@ -17,11 +20,18 @@ setup(
     long_description_content_type='text/markdown',
     license='Apache-2.0',
     packages=find_packages(include=['mmiformer', 'mmiformer.*']),
+    # Links to configs, tools and model-index.yml, where mmengine and mim look.
+    package_data={'mmiformer': [
+        '.mim/*.yml', '.mim/configs/*/*', '.mim/tools/*']},
+    exclude_package_data={'mmiformer': [
+        '.mim/*/__pycache__/*', '.mim/tools/setup_env.py']},
     python_requires='>=3.10',
-    install_requires=['torch>=2.1', 'mmengine>=0.10.0,<0.11'],
+    install_requires=['torch>=2.1'],
     extras_require={
-        'det': [MMCV, 'mmdet>=3.3.0,<3.4'],
-        'seg': [MMCV, 'mmsegmentation>=1.2.0,<1.3', 'ftfy', 'regex'],
+        'det': [*UPSTREAM, 'mmdet>=3.3.0,<3.4'],
+        'seg': [*UPSTREAM, 'mmsegmentation>=1.2.0,<1.3', 'ftfy', 'regex'],
+        'onedl-det': [*FORKS, 'onedl-mmdetection>=3.5.1'],
+        'onedl-seg': [*FORKS, 'onedl-mmsegmentation>=1.4.2'],
     },
     classifiers=[
         'Programming Language :: Python :: 3',

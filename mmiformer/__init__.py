@@ -2,7 +2,8 @@
 from .backbone import IFormer
 from .engine import LoadBackboneHook, allow_history_buffer
 from .version import __version__
+from .zoo import config_path
 
 allow_history_buffer()
 
-__all__ = ['IFormer', 'LoadBackboneHook', '__version__']
+__all__ = ['IFormer', 'LoadBackboneHook', 'config_path', '__version__']

@@ -1,0 +1,109 @@
+"""Our configs as other projects find them: by name, by path, by mim."""
+import mmengine
+import pytest
+from mmengine.config import Config
+from mmengine.hub import get_config
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import (
+    DATA_SAMPLERS,
+    DATASETS,
+    HOOKS,
+    METRICS,
+    MODELS,
+    VISUALIZERS,
+    init_default_scope,
+)
+
+import mmiformer
+from mmiformer import config_path
+
+
+def built(cfg):
+    """Everything that a run builds by name, as text."""
+    init_default_scope(cfg.default_scope)
+    cfg.model.backbone.init_cfg = None
+    model = MODELS.build(cfg.model)
+    wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
+    parts = dict(
+        model=str(model),
+        optimizer=[type(wrapper), type(wrapper.optimizer)] + [
+            (group['lr'], group['weight_decay'])
+            for group in wrapper.optimizer.param_groups],
+        visualizer=type(VISUALIZERS.build(dict(cfg.visualizer))),
+        hooks=[type(HOOKS.build(hook))
+               for hook in cfg.default_hooks.values()])
+    for split in ('train', 'val'):
+        loader = cfg[f'{split}_dataloader']
+        dataset = DATASETS.build(dict(loader.dataset, lazy_init=True))
+        sampler = DATA_SAMPLERS.build(
+            dict(loader.sampler, dataset=range(4)))
+        parts[split] = [type(dataset), dataset.metainfo, type(sampler),
+                        *map(repr, dataset.pipeline.transforms)]
+    evaluator = cfg.val_evaluator
+    if 'ann_file' in evaluator:
+        evaluator.ann_file = None
+    parts['metric'] = type(METRICS.build(evaluator))
+    return parts
+
+
+@pytest.mark.parametrize('name', [
+    'mask_rcnn/iformer_s_1x', 'mask_rcnn/iformer_s_3x_ms',
+    'fpn_ade20k/iformer_s_80k', 'fpn_ade20k/iformer_s_shapes',
+    'upernet_ade20k/iformer_s_160k'])
+def test_by_name_everything_means_the_same(name, configs, tmp_path):
+    child = tmp_path / 'child.py'
+    child.write_text(f"_base_ = 'mmiformer::{name}.py'")
+    cfg = Config.fromfile(child)
+    assert "_scope_='mmiformer'" in cfg.pretty_text
+    assert built(cfg) == built(Config.fromfile(configs / f'{name}.py'))
+
+
+def test_a_name_that_nobody_has_is_said():
+    init_default_scope('mmdet')
+    with pytest.raises(KeyError, match='Nobody is not in the mmiformer'):
+        MODELS.build(dict(type='Nobody', _scope_='mmiformer'))
+
+
+def test_a_size_is_overridden_in_the_child(tmp_path):
+    child = tmp_path / 'child.py'
+    child.write_text('''
+_base_ = 'mmiformer::fpn_ade20k/iformer_s_80k.py'
+model = dict(
+    backbone=dict(arch='base', init_cfg=dict(
+        checkpoint='mmiformer://iformer_base')),
+    neck=dict(in_channels=[96, 192, 384, 512]))
+''')
+    cfg = Config.fromfile(child)
+    assert cfg.model.backbone.init_cfg.type == 'Pretrained'
+    base = built(cfg)
+    assert base['model'].count('Block(') == 30
+
+
+def test_config_path(configs):
+    path = config_path('mask_rcnn/iformer_s_1x')
+    assert path == config_path('mask_rcnn/iformer_s_1x.py')
+    assert mmengine.fileio.get_text(path) == (
+        configs / 'mask_rcnn/iformer_s_1x.py').read_text()
+    with pytest.raises(ValueError, match=r'fpn_ade20k/iformer_b_80k\.py, '):
+        config_path('mask_rcnn/iformer_xl')
+
+
+def test_what_mim_reads():
+    root = mmiformer.zoo.CONFIGS.parent
+    index = mmengine.load(root / 'model-index.yml')
+    models = [model for file in index['Import']
+              for model in mmengine.load(root / file)['Models']]
+    listed = {model['Config'] for model in models}
+    # Those with a result in sight; mim knows a config by its file's name.
+    found = {f'configs/{path.relative_to(root / "configs")}'
+             for path in root.glob('configs/*/iformer_*.py')
+             if not path.stem.endswith(('_custom', '_shapes'))}
+    assert listed == found and len({path.rsplit('/')[-1] for path in listed}
+                                   ) == len(models) == len(listed)
+    # Nothing of these has been trained here.
+    assert not any({'Results', 'Weights'} & set(model) for model in models)
+
+
+def test_by_mmengines_hub():
+    cfg = get_config('mmiformer::mask_rcnn/iformer_s_1x.py')
+    assert cfg.model.backbone.arch == 'small'
