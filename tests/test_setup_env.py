@@ -1,4 +1,5 @@
 """The set-up: what it finds missing, and one line for each way to fail."""
+import importlib.metadata
 import importlib.util
 import sys
 from argparse import Namespace
@@ -52,11 +53,26 @@ def test_constraints_hold_what_one_package_would_change(tmp_path, monkeypatch):
 
 
 def test_an_own_environment_is_checked_not_changed():
-    setup_env.check_foreign(state(torch='2.4.1', mmcv='2.1.3'), REQUIRED, 'py')
+    setup_env.check_foreign(
+        state(torch='2.4.1', mmcv='2.1.3'), REQUIRED, {}, 'py')
     for wrong in (dict(torch='1.13.1'), dict(mmcv='2.2.0')):
         with pytest.raises(setup_env.SetupError,
                            match='does not fit: run `py -m pip install'):
-            setup_env.check_foreign(state(**wrong), REQUIRED, 'py')
+            setup_env.check_foreign(state(**wrong), REQUIRED, {}, 'py')
+
+
+def test_stacks_are_not_mixed():
+    """They have the same modules under other distribution names."""
+    others = setup_env.other_stacks('openmmlab')
+    assert others == dict.fromkeys(
+        ['onedl-mmengine', 'onedl-mmcv', 'onedl-mmdetection',
+         'onedl-mmsegmentation'], 'onedl')
+    assert set(setup_env.other_stacks('onedl')) == {
+        'mmengine', 'mmcv', 'mmdet', 'mmsegmentation'}
+    found = state(**{'onedl-mmengine': '0.10.12'})
+    with pytest.raises(setup_env.SetupError, match='STACK=onedl'):
+        setup_env.check_foreign(
+            found, REQUIRED, {'onedl-mmengine': 'onedl'}, 'py')
 
 
 @pytest.mark.parametrize('version', [(3, 9), (3, 13)])
@@ -113,6 +129,7 @@ def test_progress_of_a_build(tmp_path, monkeypatch, capsys):
 
 def test_this_environment_is_complete(capsys):
     """The one that runs the tests: the set-up has nothing left to do."""
-    setup_env.set_up(Namespace(stack='openmmlab', python=sys.executable,
-                               venv=None))
+    names = {dist.name for dist in importlib.metadata.distributions()}
+    stack = 'onedl' if 'onedl-mmengine' in names else 'openmmlab'
+    setup_env.set_up(Namespace(stack=stack, python=sys.executable, venv=None))
     assert capsys.readouterr().out == ''

@@ -4,6 +4,7 @@ Only the standard library is used, and Python 3.6 can read it, since the
 interpreter that runs it may be any.
 """
 import argparse
+import glob
 import json
 import os
 import re
@@ -91,6 +92,19 @@ def check_version(version):
             'PYTHON=/path/to/python' % tuple(version))
 
 
+def other_stacks(stack):
+    """{distribution: stack} of the mm packages of all the other stacks, which
+    have the same modules as this one's under other names."""
+    own = read_requirements(
+        os.path.join(ROOT, 'requirements', stack + '.txt'))
+    found = {}
+    for path in sorted(glob.glob(os.path.join(ROOT, 'requirements', '*.txt'))):
+        for name in read_requirements(path):
+            if name.startswith(('mm', 'onedl')) and name not in own:
+                found[name] = os.path.basename(path)[:-len('.txt')]
+    return found
+
+
 def missing(state, required):
     """Lines of the requirements that the environment does not meet."""
     lines = []
@@ -104,8 +118,13 @@ def missing(state, required):
     return lines
 
 
-def check_foreign(state, required, python):
+def check_foreign(state, required, others, python):
     """An environment of the user's own is added to, never changed."""
+    for name, stack in others.items():
+        if state['found'][name] is not None:
+            raise SetupError(
+                '%s has %s, of another stack with the same modules: name it '
+                'with STACK=%s, or leave PYTHON= away' % (python, name, stack))
     for name, line in required.items():
         version, pin = state['found'][name], line.partition('==')[2]
         if version is None or not pin:
@@ -197,7 +216,7 @@ def create_venv(path):
             '(apt-get install python3-venv)' % sys.executable)
 
 
-def verify(python):
+def verify(python, mmcv):
     result = subprocess.run(
         [python, '-c', VERIFY], stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT, cwd=os.path.join(ROOT, 'tools'))
@@ -208,8 +227,8 @@ def verify(python):
             advice = 'install it (apt-get install libgl1)'
         elif '_ext' in error or 'undefined symbol' in error:
             advice = ("mmcv's operators were built against another torch: "
-                      'run `%s -m pip cache remove mmcv` and `%s -m pip '
-                      'uninstall -y mmcv`' % (python, python))
+                      'run `%s -m pip cache remove %s` and `%s -m pip '
+                      'uninstall -y %s`' % (python, mmcv, python, mmcv))
         else:
             advice = 'remove the environment'
         raise SetupError('the packages do not work together (%s): %s, then '
@@ -228,15 +247,17 @@ def set_up(args):
         os.path.join(ROOT, 'requirements', args.stack + '.txt'))
     required = dict(stack, **read_requirements(
         os.path.join(ROOT, 'requirements', 'dev.txt')))
-    state = probe(python, list(required))
+    others = other_stacks(args.stack)
+    state = probe(python, list(required) + list(others))
     check_version(state['version'])
     constraints = write_constraints(state, required, own)
     if not own:
-        check_foreign(state, required, python)
+        check_foreign(state, required, others, python)
         required = {name: line for name, line in required.items()
                     if state['found'][name] is None}
     todo = missing(state, required)
-    mmcv = stack[next(name for name in stack if name.endswith('mmcv'))]
+    mmcv_name = next(name for name in stack if name.endswith('mmcv'))
+    mmcv = stack[mmcv_name]
     if not state['ops'] and mmcv not in todo:
         todo.append(mmcv)
     here = os.path.join(ROOT, 'mmiformer')
@@ -246,7 +267,7 @@ def set_up(args):
     pip = [python, '-m', 'pip', 'install', '--disable-pip-version-check',
            '--constraint', constraints]
     first = [line for line in todo
-             if re.match(r'(torch|setuptools|wheel|ninja)\b', line)]
+             if re.match(r'(torch|setuptools|wheel|ninja|packaging)\b', line)]
     rest = [line for line in todo if line not in first and line != mmcv]
     if first:
         run('installing torch and the build tools', 'about 1 minute, several '
@@ -254,17 +275,19 @@ def set_up(args):
     if mmcv in todo:
         check_compiler(python, state['header'])
         # A broken or op-less mmcv of the right version is built anew.
-        force = ['--force-reinstall', '--no-deps', '--no-binary=mmcv'] if (
+        force = ['--force-reinstall', '--no-deps',
+                 '--no-binary=' + mmcv_name] if (
             mmcv not in missing(state, required)) else []
         run("building mmcv's ops", 'about 12 minutes on 2 cores, once',
             pip + ['-v', '--no-build-isolation', mmcv] + force, python)
     if rest:
-        run('installing mmengine, mmdet, mmsegmentation and the test tools',
+        run('installing %s and the test tools' % ', '.join(
+            name for name in stack if name.startswith(('mm', 'onedl'))),
             'about 1 minute', pip + rest, python)
     run('installing mmiformer from this folder', 'some seconds',
         pip + ['--no-deps', '--no-build-isolation', '-e', '.'], python)
     say('checking that everything imports, some seconds')
-    verify(python)
+    verify(python, mmcv_name)
     say('ready')
 
 
