@@ -62,3 +62,30 @@ def test_everything_else_stays_refused(content, tmp_path):
         return
     with pytest.raises(Exception, match='Weights only load failed'):
         torch.load(tmp_path / 'x.pth', weights_only=True)
+
+
+def test_mmengines_own_loader_runs_no_code(tmp_path):
+    """Not even that of a fork which falls back to weights_only=False; in a
+    process of its own, since the setting is for a whole process."""
+    torch.save(Touch(tmp_path / 'ran'), tmp_path / 'x.pth')
+    result = subprocess.run(
+        [sys.executable, '-c', f'''
+from mmengine.runner import CheckpointLoader
+from mmiformer.engine.safe_load import force_weights_only
+force_weights_only()
+CheckpointLoader.load_checkpoint({str(tmp_path / 'x.pth')!r})'''],
+        capture_output=True, text=True)
+    assert 'Weights only load failed' in result.stderr
+    assert not (tmp_path / 'ran').exists()
+    # The file does run code where nobody is careful.
+    torch.load(tmp_path / 'x.pth', weights_only=False)
+    assert (tmp_path / 'ran').exists()
+
+
+class Touch:
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (str(self.path), 'w')
