@@ -282,7 +282,8 @@ def set_up(args):
             pip + ['-v', '--no-build-isolation', mmcv] + force, python)
     if rest:
         run('installing %s and the test tools' % ', '.join(
-            name for name in stack if name.startswith(('mm', 'onedl'))),
+            name for name in stack
+            if name.startswith(('mm', 'onedl')) and name != mmcv_name),
             'about 1 minute', pip + rest, python)
     run('installing mmiformer from this folder', 'some seconds',
         pip + ['--no-deps', '--no-build-isolation', '-e', '.'], python)
