@@ -3,16 +3,14 @@ import pickle
 import re
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple, Union
-from urllib.error import HTTPError, URLError
-from urllib.parse import urlparse
 
 import torch
-from mmengine.dist import barrier, is_main_process
 from mmengine.logging import print_log
 from mmengine.runner import CheckpointLoader
 from torch import Tensor, nn
 
 from .layers import resize_pos_embed
+from .weights import PREFIXES, RELEASE, SCHEME, cache_path, find
 
 
 def _stage(template: str) -> Callable[[re.Match], str]:
@@ -182,7 +180,7 @@ def load_pretrained(model: nn.Module, checkpoint: str,
 
     Args:
         model: The backbone.
-        checkpoint: Path or URL, see :func:`read_checkpoint`.
+        checkpoint: Path, URL or name, see :func:`read_checkpoint`.
         prefix: Use only the names that begin with it; by default
             ``backbone.`` where there are such names.
 
@@ -207,75 +205,43 @@ def load_pretrained(model: nn.Module, checkpoint: str,
         raise ValueError(f'{checkpoint}: {error}') from None
 
 
-def read_checkpoint(source: str) -> Any:
+def read_checkpoint(source: str, map_location: Any = 'cpu') -> Any:
     """Opens a checkpoint with ``weights_only=True``.
 
     Args:
-        source: A path, an ``http(s)`` URL (kept in torch hub's cache), or any
+        source: One of the released files (``mmiformer://iformer_small``), an
+            ``http(s)`` URL or a path, see :func:`~.weights.find`; or any
             scheme that mmengine knows (``openmmlab://...``).
+        map_location: Of ``torch.load``.
 
     Raises:
         FileNotFoundError: There is no such file, here or on the server.
         ConnectionError: The server cannot be reached.
-        ValueError: The file is damaged, or needs more than ``weights_only``
-            allows.
+        ValueError: The file is damaged, is not the released one, or needs
+            more than ``weights_only`` allows.
     """
-    scheme = urlparse(source).scheme
-    if scheme in ('http', 'https'):
-        path = fetch(source)
-        try:
-            return _read(path)
-        except ValueError:
+    if '://' in source and not source.startswith(PREFIXES):
+        return CheckpointLoader.load_checkpoint(source, map_location)
+    path = find(source)
+    try:
+        return _read(path, map_location)
+    except ValueError:
+        if '://' in source and path == cache_path(path.name):
             path.unlink()  # so that the next try downloads it again
-            raise
-    if '://' in source:
-        return CheckpointLoader.load_checkpoint(source, map_location='cpu')
-    path = Path(source).expanduser()
-    if not path.is_file():
-        raise FileNotFoundError(f'there is no checkpoint {path.absolute()}')
-    return _read(path)
+        raise
 
 
-def cache_path(url: str) -> Path:
-    """Where a downloaded checkpoint is kept: torch hub's cache."""
-    return (Path(torch.hub.get_dir()) / 'checkpoints' /
-            Path(urlparse(url).path).name)
+# So mmengine's own load_from and Pretrained, and whatever else calls its
+# loader, get the verified file too.
+@CheckpointLoader.register_scheme((SCHEME, RELEASE), force=True)
+def load_from_mmiformer(filename: str, map_location: Any = None) -> Any:
+    """Opens a released file for mmengine, which gives the arguments."""
+    return read_checkpoint(filename, map_location)
 
 
-def fetch(url: str) -> Path:
-    """Downloads a checkpoint unless it is in the cache; returns its path.
-
-    With several processes the first one downloads and the others wait.
-    """
-    path = cache_path(url)
-    if is_main_process():
-        _download(url, path)
-    barrier()
-    _download(url, path)  # another machine, with a cache of its own
-    return path
-
-
-def _download(url: str, path: Path) -> None:
-    if path.is_file():
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    by_hand = f'or put the file at {path} by hand'
-    print_log(f'downloading {url} to {path}', logger='current')
+def _read(path: Path, map_location: Any) -> Any:
     try:
-        torch.hub.download_url_to_file(url, str(path))
-    except HTTPError as error:
-        raise FileNotFoundError(
-            f'{url}: the server answers {error.code} {error.reason}; check '
-            f'the address {by_hand}') from None
-    except (URLError, OSError) as error:
-        raise ConnectionError(
-            f'{url} cannot be downloaded ({getattr(error, "reason", error)}); '
-            f'check the network {by_hand}') from None
-
-
-def _read(path: Path) -> Any:
-    try:
-        return torch.load(path, map_location='cpu', weights_only=True)
+        return torch.load(path, map_location=map_location, weights_only=True)
     except pickle.UnpicklingError as error:
         if match := re.search(r'(?:GLOBAL|global|Trying to \w+) [^\n]*',
                               str(error)):

@@ -44,9 +44,10 @@ class IFormer(BaseModule):
         drop_path_rate: Of the last block; it rises linearly from 0.
         with_cp: Recompute activations in backward to save memory, for all
             stages or one bool per stage.
-        init_cfg: ``dict(type='Pretrained', checkpoint=<path or URL>)`` loads
-            released weights or those of a trained model that has an iFormer
-            backbone; every tensor must fit. None: truncated normal.
+        init_cfg: ``dict(type='Pretrained', checkpoint=<path, URL or name>)``
+            loads released weights (``'mmiformer://iformer_small'``) or those
+            of a trained model that has an iFormer backbone; every tensor must
+            fit. None: truncated normal.
 
     Shape:
         ``(B, in_channels, H, W)``, any H, W >= 1, to a tuple with one

@@ -5,6 +5,7 @@ from typing import Iterator, List, Tuple
 from mmengine.config import Config
 
 from ..backbone.checkpoint import read_checkpoint
+from ..backbone.weights import PREFIXES
 
 # Where to get what a data set class reads.
 SOURCES = {
@@ -19,7 +20,7 @@ OWN_DATA = 'put it there, or point data_root, ann_file and data_prefix at yours'
 
 
 def check_files(cfg: Config, splits: Tuple[str, ...]) -> None:
-    """Checks data and annotations, and opens weights, from URLs too.
+    """Checks data and annotations, and opens weights, downloaded if need be.
 
     Args:
         cfg: A config of mmdet or mmseg.
@@ -94,7 +95,7 @@ def _check_checkpoint(key: str, checkpoint: str) -> List[str]:
     if '://' not in checkpoint and not Path(checkpoint).expanduser().is_file():
         return [f'{checkpoint} ({key}); if a run of your own makes it, start '
                 f'that first, or name another file: --cfg-options {key}=...']
-    if checkpoint.startswith(('http://', 'https://')) or _is_local(checkpoint):
+    if checkpoint.startswith(PREFIXES) or _is_local(checkpoint):
         try:
             read_checkpoint(checkpoint)
         except (OSError, ValueError) as error:

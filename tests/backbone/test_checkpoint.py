@@ -1,10 +1,6 @@
 """Released and trained weights: all of a file, or an error that names why."""
-import functools
-import http.server
 import logging
 import pickle
-import threading
-from collections import OrderedDict
 
 import pytest
 import torch
@@ -13,11 +9,7 @@ from mmengine.model import BaseModel, PretrainedInit
 from mmengine.runner import Runner
 
 from mmiformer import IFormer
-from mmiformer.backbone.checkpoint import (
-    adapt_state_dict,
-    cache_path,
-    read_checkpoint,
-)
+from mmiformer.backbone.checkpoint import adapt_state_dict, read_checkpoint
 from mmiformer.backbone.layers import resize_pos_embed
 
 SIX = ['iformer_small', 'iformer_base', 'iformer_large', 'iformer_small_384',
@@ -251,42 +243,3 @@ def test_a_file_without_weights(tmp_path):
 def test_a_missing_path(tmp_path):
     with pytest.raises(FileNotFoundError, match='no checkpoint.*gone.pth'):
         read_checkpoint(str(tmp_path / 'gone.pth'))
-
-
-@pytest.fixture
-def server(tmp_path, monkeypatch):
-    """The address of a server for tmp_path/served; an empty cache."""
-    monkeypatch.setattr(torch.hub, '_hub_dir', str(tmp_path / 'hub'))
-    (tmp_path / 'served').mkdir()
-    handler = functools.partial(http.server.SimpleHTTPRequestHandler,
-                                directory=str(tmp_path / 'served'))
-    with http.server.ThreadingHTTPServer(('127.0.0.1', 0), handler) as httpd:
-        threading.Thread(target=httpd.serve_forever, daemon=True).start()
-        yield f'http://127.0.0.1:{httpd.server_address[1]}'
-        httpd.shutdown()
-
-
-def test_a_url_is_downloaded_once(server, tmp_path):
-    served = tmp_path / 'served' / 'w.pth'
-    torch.save(OrderedDict(a=torch.ones(2)), served)
-    assert read_checkpoint(f'{server}/w.pth')['a'].tolist() == [1, 1]
-    served.unlink()
-    assert read_checkpoint(f'{server}/w.pth')['a'].tolist() == [1, 1]
-
-
-def test_a_404(server):
-    with pytest.raises(FileNotFoundError, match='answers 404.*by hand'):
-        read_checkpoint(f'{server}/gone.pth')
-    assert not cache_path(f'{server}/gone.pth').exists()
-
-
-def test_a_damaged_download_does_not_stay(server, tmp_path):
-    (tmp_path / 'served' / 'w.pth').write_text('<html>sorry</html>')
-    with pytest.raises(ValueError, match='damaged'):
-        read_checkpoint(f'{server}/w.pth')
-    assert not cache_path(f'{server}/w.pth').exists()
-
-
-def test_no_network(server, monkeypatch):
-    with pytest.raises(ConnectionError, match='cannot be downloaded.*network'):
-        read_checkpoint('http://127.0.0.1:1/w.pth')

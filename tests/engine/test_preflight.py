@@ -3,7 +3,7 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from mmiformer.backbone import checkpoint
+from mmiformer.backbone import weights
 from mmiformer.engine.launch import load_config, prepare
 from mmiformer.engine.preflight import check_files
 
@@ -12,11 +12,12 @@ from mmiformer.engine.preflight import check_files
 def offline(monkeypatch, tmp_path):
     """No network: every download fails as it does without one."""
     monkeypatch.setattr(torch.hub, '_hub_dir', str(tmp_path / 'hub'))
+    monkeypatch.delenv('MMIFORMER_WEIGHTS', raising=False)
 
-    def refuse(url, path):
+    def refuse(request, timeout):
         raise OSError('no network')
 
-    monkeypatch.setattr(torch.hub, 'download_url_to_file', refuse)
+    monkeypatch.setattr(weights, 'urlopen', refuse)
     return tmp_path
 
 
@@ -34,7 +35,7 @@ def test_coco_and_weights_are_named_with_their_source(
     assert 'https://cocodataset.org/#download, unpacked in data/coco/' in (
         message)
     assert 'iformer_small.pth cannot be downloaded (no network)' in message
-    assert str(checkpoint.cache_path('iformer_small.pth')) in message
+    assert str(weights.cache_path('iformer_small.pth')) in message
     assert 'model.backbone.init_cfg.checkpoint' in message
 
 
@@ -74,6 +75,26 @@ def test_complete_data_passes(offline):
     (offline / 'w.pth').unlink()
     with pytest.raises(FileNotFoundError, match='w.pth .load_from'):
         check_files(cfg, ('train', 'val'))
+
+
+def test_released_weights_are_checked_by_name(offline, monkeypatch):
+    cfg = Config(dict(load_from='mmiformer://iformer_base', model=dict(
+        init_cfg=dict(type='Pretrained', checkpoint='mmiformer://iformer'))))
+    monkeypatch.setenv('MMIFORMER_WEIGHTS', str(offline))
+    with pytest.raises(FileNotFoundError) as error:
+        check_files(cfg, ('train', ))
+    message = str(error.value)
+    assert f'there is no {offline}/iformer_base.pth: download' in message
+    assert ('mmiformer://iformer: there are no such weights; choose from '
+            'mmiformer://iformer_small, ') in message
+    assert '(load_from)' in message
+    assert '(model.init_cfg.checkpoint)' in message
+    torch.save(dict(a=torch.ones(2)), offline / 'iformer_base.pth')
+    cfg.model.init_cfg.checkpoint = cfg.load_from
+    check_files(cfg, ('train', ))
+    monkeypatch.setitem(weights.SHA256, 'iformer_base', 'another')
+    with pytest.raises(FileNotFoundError, match='instead of another'):
+        check_files(cfg, ('train', ))
 
 
 def test_remote_data_is_left_to_its_backend(offline):
