@@ -48,21 +48,20 @@ def test_parses_and_builds_without_data(name, configs, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize('name, weights, drop_path', [
-    ('mask_rcnn/iformer_s_1x', 'iformer_small.pth', 0.2),
-    ('mask_rcnn/iformer_b_1x', 'iformer_base.pth', 0.3),
-    ('mask_rcnn/iformer_l_1x', 'iformer_large.pth', 0.4),
-    ('mask_rcnn/iformer_b_3x_ms', 'iformer_base.pth', 0.3),
-    ('fpn_ade20k/iformer_s_80k', 'iformer_small.pth', 0.1),
-    ('fpn_ade20k/iformer_b_80k', 'iformer_base.pth', 0.2),
-    ('fpn_ade20k/iformer_l_80k', 'iformer_large.pth', 0.3),
-    ('upernet_ade20k/iformer_s_160k', 'iformer_small.pth', 0.25),
-    ('upernet_ade20k/iformer_b_160k', 'iformer_base.pth', 0.3),
+    ('mask_rcnn/iformer_s_1x', 'iformer_small', 0.2),
+    ('mask_rcnn/iformer_b_1x', 'iformer_base', 0.3),
+    ('mask_rcnn/iformer_l_1x', 'iformer_large', 0.4),
+    ('mask_rcnn/iformer_b_3x_ms', 'iformer_base', 0.3),
+    ('fpn_ade20k/iformer_s_80k', 'iformer_small', 0.1),
+    ('fpn_ade20k/iformer_b_80k', 'iformer_base', 0.2),
+    ('fpn_ade20k/iformer_l_80k', 'iformer_large', 0.3),
+    ('upernet_ade20k/iformer_s_160k', 'iformer_small', 0.25),
+    ('upernet_ade20k/iformer_b_160k', 'iformer_base', 0.3),
 ])
 def test_weights_and_drop_path(name, weights, drop_path, configs):
     backbone = load(configs, name).model.backbone
     assert backbone.init_cfg == dict(
-        type='Pretrained', checkpoint='https://huggingface.co/sail/dl2/'
-        f'resolve/main/iformer/{weights}')
+        type='Pretrained', checkpoint=f'mmiformer://{weights}')
     assert backbone.drop_path_rate == drop_path
 
 

@@ -18,8 +18,7 @@ model = dict(
         drop_path_rate=0.1,  # peer
         init_cfg=dict(
             type='Pretrained',  # released
-            checkpoint='https://huggingface.co/sail/dl2/resolve/main/iformer/'
-            'iformer_small.pth')))
+            checkpoint='mmiformer://iformer_small')))
 
 optim_wrapper = dict(
     type='OptimWrapper',

@@ -9,6 +9,5 @@ model = dict(
         arch='base',
         drop_path_rate=0.3,  # peer
         init_cfg=dict(
-            checkpoint='https://huggingface.co/sail/dl2/resolve/main/iformer/'
-            'iformer_base.pth')),  # released
+            checkpoint='mmiformer://iformer_base')),  # released
     neck=dict(in_channels=[96, 192, 384, 512]))

@@ -8,6 +8,5 @@ model = dict(
         arch='large',
         drop_path_rate=0.4,  # ours: as 0.2 and 0.3 go on
         init_cfg=dict(
-            checkpoint='https://huggingface.co/sail/dl2/resolve/main/iformer/'
-            'iformer_large.pth')),  # released
+            checkpoint='mmiformer://iformer_large')),  # released
     neck=dict(in_channels=[96, 192, 448, 640]))

@@ -23,8 +23,7 @@ model = dict(
         drop_path_rate=0.2,  # peer
         init_cfg=dict(
             type='Pretrained',  # released
-            checkpoint='https://huggingface.co/sail/dl2/resolve/main/iformer/'
-            'iformer_small.pth')),
+            checkpoint='mmiformer://iformer_small')),
     neck=dict(in_channels=[96, 192, 320, 384]))
 
 optim_wrapper = dict(

@@ -15,8 +15,7 @@ model = dict(
         drop_path_rate=0.25,  # peer
         init_cfg=dict(
             type='Pretrained',  # released
-            checkpoint='https://huggingface.co/sail/dl2/resolve/main/iformer/'
-            'iformer_small.pth')))
+            checkpoint='mmiformer://iformer_small')))
 train_dataloader = dict(batch_size=2)  # peer: 8 GPUs x 2 images
 
 optim_wrapper = dict(
