@@ -1,6 +1,7 @@
 """The iFormer backbone (Inception Transformer, NeurIPS 2022) for OpenMMLab."""
 from .backbone import IFormer
-from .engine import LoadBackboneHook, allow_history_buffer
+from .backbone.safe_load import allow_history_buffer
+from .engine import LoadBackboneHook
 from .version import __version__
 from .zoo import config_path
 

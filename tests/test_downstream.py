@@ -17,7 +17,7 @@ NECK = 'neck=dict(in_channels=[16, 32, 32, 48])'
 
 # Their own config, in which one line names the backbone.
 STRANGER = f'''
-_base_ = '{{base}}'
+_base_ = {{base}}
 model = dict(
     {{more}}
     backbone=dict(_delete_=True, type='mmiformer.IFormer',
@@ -75,8 +75,10 @@ train_cfg = dict(max_iters=2, val_interval=9)
 default_hooks = dict(checkpoint=dict(interval=1))
 ''')
 STRANGERS_BASE = dict(
-    mmdet='mmdet::mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py',
-    mmseg='mmseg::sem_fpn/fpn_r50_4xb4-160k_ade20k-512x512.py')
+    mmdet="'mmdet::mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py'",
+    # By name ('mmseg::...') the forks do not find it.
+    mmseg="__import__('mmseg').__path__[0] + '/.mim/configs/sem_fpn/"
+    "fpn_r50_4xb4-160k_ade20k-512x512.py'")
 OURS = dict(mmdet='mask_rcnn/iformer_s_1x', mmseg='fpn_ade20k/iformer_s_80k')
 LAST = dict(mmdet='epoch_1.pth', mmseg='iter_2.pth')
 

@@ -10,6 +10,7 @@ from mmengine.runner import CheckpointLoader
 from torch import Tensor, nn
 
 from .layers import resize_pos_embed
+from .safe_load import allow_history_buffer
 from .weights import PREFIXES, RELEASE, SCHEME, cache_path, find
 
 
@@ -240,6 +241,7 @@ def load_from_mmiformer(filename: str, map_location: Any = None) -> Any:
 
 
 def _read(path: Path, map_location: Any) -> Any:
+    allow_history_buffer()  # a fork's mmengine takes it back after its loads
     try:
         return torch.load(path, map_location=map_location, weights_only=True)
     except pickle.UnpicklingError as error:

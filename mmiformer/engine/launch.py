@@ -7,9 +7,9 @@ from typing import Optional
 
 from mmengine.config import Config, DictAction
 
+from ..backbone.safe_load import force_weights_only
 from ..datasets import make_shapes
 from .preflight import check_files
-from .safe_load import force_weights_only
 
 
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:

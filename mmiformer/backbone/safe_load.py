@@ -16,8 +16,8 @@ def allow_history_buffer() -> None:
 
     mmengine 0.10.7 stores its curves as ``HistoryBuffer`` objects around
     NumPy arrays, and metrics as NumPy numbers, which torch 2.6 and later
-    refuse. These few classes only
-    hold numbers, so they are allowed; everything else stays refused.
+    refuse. These few classes only hold numbers, so they are allowed;
+    everything else stays refused. May be called again and again.
     """
     if not GUARDED:
         return
