@@ -30,10 +30,19 @@ def check_files(cfg: Config, splits: Tuple[str, ...]) -> None:
         FileNotFoundError: Lists every path that is missing, every checkpoint
             that is damaged or refused, what reads it and where to get it.
     """
+    if faults := [*find_data_faults(cfg, splits),
+                  *find_weight_faults(cfg, splits)]:
+        lines = '\n  '.join(faults)
+        raise FileNotFoundError(
+            f'cannot start, this is missing or damaged:\n  {lines}')
+
+
+def find_data_faults(cfg: Config, splits: Tuple[str, ...]) -> List[str]:
+    """One line for each missing path: what reads it, where to get it."""
     faults = []
     for split in splits:
         loader = cfg.get(f'{split}_dataloader')
-        for dataset in _datasets(loader['dataset']) if loader else ():
+        for dataset in find_datasets(loader['dataset']) if loader else ():
             faults += _check_dataset(dataset, split)
         evaluators = cfg.get(f'{split}_evaluator') or []
         for evaluator in (evaluators if isinstance(evaluators, list)
@@ -41,21 +50,24 @@ def check_files(cfg: Config, splits: Tuple[str, ...]) -> None:
             path = evaluator.get('ann_file')
             if path and _is_local(path) and not Path(path).exists():
                 faults.append(f'{path} ({split}_evaluator.ann_file)')
-    for key, checkpoint in _checkpoints(cfg, with_init='train' in splits):
+    return list(dict.fromkeys(faults))
+
+
+def find_weight_faults(cfg: Config, splits: Tuple[str, ...]) -> List[str]:
+    """One line for each checkpoint that is missing, damaged or refused."""
+    faults = []
+    for key, checkpoint in find_checkpoints(cfg, with_init='train' in splits):
         faults += _check_checkpoint(key, checkpoint)
-    if faults:
-        lines = '\n  '.join(dict.fromkeys(faults))
-        raise FileNotFoundError(
-            f'cannot start, this is missing or damaged:\n  {lines}')
+    return list(dict.fromkeys(faults))
 
 
-def _datasets(cfg: dict) -> Iterator[dict]:
+def find_datasets(cfg: dict) -> Iterator[dict]:
     """The data sets below wrappers such as RepeatDataset."""
     if 'dataset' in cfg:
-        yield from _datasets(cfg['dataset'])
+        yield from find_datasets(cfg['dataset'])
     elif 'datasets' in cfg:
         for part in cfg['datasets']:
-            yield from _datasets(part)
+            yield from find_datasets(part)
     else:
         yield cfg
 
@@ -72,7 +84,8 @@ def _check_dataset(dataset: dict, split: str) -> List[str]:
             for key, path in paths.items() if not path.exists()]
 
 
-def _checkpoints(cfg: Config, with_init: bool) -> Iterator[Tuple[str, str]]:
+def find_checkpoints(cfg: Config,
+                     with_init: bool) -> Iterator[Tuple[str, str]]:
     """Where the config names weights, and which."""
     if cfg.get('load_from'):
         yield 'load_from', cfg.load_from
