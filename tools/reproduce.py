@@ -9,18 +9,33 @@ broke. Run again, it goes on where it stopped.
 import argparse
 import shlex
 import sys
+import traceback
 import warnings
+from functools import partial
 from pathlib import Path
 
-from mmiformer.reproduce import RECIPES, Plan, RunError, find_recipe, reproduce
-from mmiformer.reproduce.checks import (
-    find_faults,
-    find_package_faults,
-    find_warnings,
-)
-from mmiformer.reproduce.estimate import estimate
-from mmiformer.reproduce.plan import find_gpus
+try:
+    from mmiformer.reproduce import (
+        RECIPES,
+        Plan,
+        RunError,
+        find_recipe,
+        reproduce,
+    )
+    from mmiformer.reproduce.checks import (
+        find_faults,
+        find_package_faults,
+        find_warnings,
+    )
+    from mmiformer.reproduce.estimate import estimate
+    from mmiformer.reproduce.plan import find_gpus, parse_options
+except ImportError as error:
+    print(f'error: {error}; `make setup`, or `pip install .` in an '
+          'environment of your own')
+    sys.exit(2)
 
+TRAINING = dict(start='from the start', none='none, a checkpoint is given',
+                done='found finished', **{'continue': 'goes on'})
 TOOLS = Path(__file__).resolve().parent
 
 
@@ -31,10 +46,10 @@ def positive(number: str) -> int:
 
 
 def parse_args() -> argparse.Namespace:
-    rows = '\n'.join(
-        f'  {name:<23}' + ', '.join(
-            f'{metric} {value}' for metric, value in recipe.expected.items())
-        + f' ({recipe.source})' for name, recipe in RECIPES.items())
+    rows = '\n'.join(f'  {name:<23}' + ', '.join(
+        f'{metric} {value}' for metric, value in recipe.expected.items())
+        + f' ({recipe.source})' + (recipe.note and f'; {recipe.note}')
+        for name, recipe in RECIPES.items())
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=f'rows:\n{rows}',
         formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -55,6 +70,7 @@ def parse_args() -> argparse.Namespace:
     args = parser.parse_args()
     try:
         args.recipe = find_recipe(args.row)
+        parse_options(args.cfg_options)
     except ValueError as error:
         parser.error(str(error))
     return args
@@ -66,9 +82,11 @@ def say(title: str, lines) -> None:
 
 def show(plan: Plan, cost, caveats) -> None:
     recipe = plan.recipe
-    say(f'{plan.name}, {recipe.config}, on '
-        f'{f"{plan.gpus} GPUs" if plan.gpus else "the CPU"}, into '
-        f'{plan.work_dir}', [recipe.note] if recipe.note else [])
+    where = f'{plan.gpus} GPU(s)' if plan.gpus else 'the CPU'
+    say(f'{plan.name}', [
+        f'{recipe.config} on {where}, into {plan.work_dir}',
+        f'training: {TRAINING[plan.training()]}',
+        *([recipe.note] if recipe.note else [])])
     say(f'expected ({recipe.source})',
         [f'{metric} {value:.1f} points, less at most {recipe.tolerance}'
          for metric, value in recipe.expected.items()])
@@ -89,7 +107,8 @@ def main() -> int:
             args.work_dir or Path('work_dirs', 'reproduce', args.row),
             args.checkpoint, args.gpus, args.seed, tuple(args.cfg_options),
             find_gpus())
-        cost = None if args.checkpoint else estimate(plan, args.tflops)
+        cost = ('train' in plan.splits or None) and estimate(
+            plan, args.tflops)
         caveats = find_warnings(plan, cost)
         faults = find_faults(plan, cost)
         show(plan, cost, caveats)
@@ -98,17 +117,21 @@ def main() -> int:
     if args.dry_run or faults:
         return 0 if args.dry_run else 2
     try:
-        report = reproduce(plan, shlex.join(sys.argv), sys.stdout.write,
-                           caveats)
+        report = reproduce(plan, shlex.join(sys.argv),
+                           partial(print, end='', flush=True), caveats)
     except RunError as error:
         print(f'error: {error}')
         return 2
-    print()
-    print((plan.work_dir / 'report.md').read_text())
+    print('\n' + (plan.work_dir / 'report.md').read_text())
     print(f'written: {plan.work_dir}/report.md, report.json'
           + ('' if args.checkpoint else ', curve.png'))
     return 0 if report.passed else 1
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    try:
+        status = main()
+    except (Exception, KeyboardInterrupt):  # 1 would be a verdict
+        traceback.print_exc()
+        status = 2
+    sys.exit(status)

@@ -48,13 +48,14 @@ def find_faults(plan: Plan, estimate: Optional[Estimate],
     if plan.wanted_gpus and plan.wanted_gpus > plan.available:
         faults.append(f'--gpus {plan.wanted_gpus}, but torch finds '
                       f'{plan.available} here')
-    embedded = 'shapes' in plan.cfg
-    if not (plan.available or embedded):
+    if not (plan.available or plan.embedded):
         faults.append('no GPU: torch finds none, and on a CPU this would take '
                       f'months; the recipe is for {plan.recipe_gpus}')
-    if not embedded:
-        faults += find_data_faults(plan.cfg, plan.splits)
-        faults += _count_files(plan)
+    if not plan.embedded:
+        named: Dict[str, str] = {}  # each path once, whoever reads it
+        for fault in find_data_faults(plan.cfg, plan.splits):
+            named.setdefault(fault.partition(' (')[0], fault)
+        faults += [*named.values(), *_count_files(plan)]
     faults += find_weight_faults(_with_checkpoint(plan), plan.splits)
     if estimate:
         faults += _check_disk(plan, estimate)

@@ -48,7 +48,7 @@ def launcher(gpus: int, available: int, environ: Mapping[str, str]
     """
     nodes = slurm_nodes(environ)
     if gpus and nodes:
-        used = math.ceil(gpus * nodes / available)
+        used = math.ceil(gpus / (max(gpus, available) // nodes))
         command = ['srun', f'--nodes={used}', f'--ntasks={gpus}',
                    f'--ntasks-per-node={math.ceil(gpus / used)}',
                    '--kill-on-bad-exit=1']
@@ -127,8 +127,17 @@ class Plan:
 
     @property
     def gpus(self) -> int:
-        """GPUs to use; 0 is the CPU."""
-        return min(self.wanted_gpus or self.recipe_gpus, self.available)
+        """GPUs to use; 0 is the CPU, where the embedded data can be learned.
+        Of the rest a machine without GPUs can only show the plan."""
+        wanted = self.wanted_gpus or self.recipe_gpus
+        if self.available or self.embedded:
+            return min(wanted, self.available)
+        return wanted
+
+    @property
+    def embedded(self) -> bool:
+        """Whether the data is made on first use."""
+        return 'shapes' in self.cfg
 
     @property
     def total_batch(self) -> int:
@@ -171,7 +180,8 @@ class Plan:
     @property
     def splits(self) -> Tuple[str, ...]:
         """The data loaders that will be used."""
-        return ('test', ) if self.checkpoint else ('train', 'val', 'test')
+        return (('test', ) if self.training() in ('none', 'done')
+                else ('train', 'val', 'test'))
 
     @property
     def final_checkpoint(self) -> Path:

@@ -122,8 +122,7 @@ def as_markdown(report: Report, content: dict) -> str:
 
 
 def _notes(plan: Plan) -> List[str]:
-    return [f'{plan.recipe.note[0].upper()}{plan.recipe.note[1:]}.',
-            ''] if plan.recipe.note else []
+    return [f'Note: {plan.recipe.note}.', ''] if plan.recipe.note else []
 
 
 def _table(values: Mapping[str, object]) -> List[str]:
