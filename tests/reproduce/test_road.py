@@ -17,20 +17,34 @@ SMALL = ['shapes.train=8', 'shapes.val=4', 'shapes.size=64',
          'model.data_preprocessor.size=(64,64)']
 
 
-def call(folder, *arguments):
-    result = subprocess.run(
-        [sys.executable, str(TOOL), *map(str, arguments)], cwd=folder,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    assert 'Traceback' not in result.stdout, result.stdout[-3000:]
-    return result.returncode, result.stdout
-
-
 @pytest.fixture(scope='module')
 def failed(tmp_path_factory):
     """The row that must fail, run in a folder with nothing in it."""
     folder = tmp_path_factory.mktemp('reproduce')
-    return folder, *call(folder, 'shapes/two_iterations', '--cfg-options',
-                         *SMALL)
+    result = subprocess.run(
+        [sys.executable, str(TOOL), 'shapes/two_iterations', '--cfg-options',
+         *SMALL], cwd=folder, stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT, text=True)
+    return folder, result.returncode, result.stdout
+
+
+@pytest.fixture
+def call(monkeypatch, capsys):
+    """The tool in this process: exit status and output. What it starts in
+    turn are processes of their own."""
+    spec = importlib.util.spec_from_file_location('reproduce_tool', TOOL)
+    tool = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tool)
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, 'argv', ['reproduce.py', *arguments])
+        try:
+            status = tool.main()
+        except SystemExit as error:
+            status = error.code
+        return status, ''.join(capsys.readouterr())
+
+    return call
 
 
 def test_the_row_that_must_fail_fails(failed):
@@ -51,22 +65,18 @@ def test_the_row_that_must_fail_fails(failed):
     assert cv2.imread(str(work / 'curve.png')).std() > 10
 
 
-def test_a_checkpoint_that_is_good_enough_passes(failed, monkeypatch, capsys):
+def test_a_checkpoint_that_is_good_enough_passes(failed, call, monkeypatch):
     """The same road with a row that expects little of it."""
     folder = failed[0]
-    spec = importlib.util.spec_from_file_location('reproduce_tool', TOOL)
-    tool = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
     monkeypatch.setitem(RECIPES, 'shapes/easy', replace(
         RECIPES['shapes/two_iterations'], expected={'mIoU': 0.5},
         tolerance=0.1))
     monkeypatch.chdir(folder)
-    monkeypatch.setattr(sys, 'argv', [
-        'reproduce.py', 'shapes/easy', '--checkpoint',
+    status, output = call(
+        'shapes/easy', '--checkpoint',
         'work_dirs/reproduce/shapes/two_iterations/train/iter_2.pth',
-        '--cfg-options', *SMALL])
-    assert tool.main() == 0
-    assert '# PASS: shapes/easy' in capsys.readouterr().out
+        '--cfg-options', *SMALL)
+    assert status == 0 and '# PASS: shapes/easy' in output
     work = folder / 'work_dirs/reproduce/shapes/easy'
     content = json.loads((work / 'report.json').read_text())
     assert content['verdict'] == 'PASS'
@@ -78,25 +88,26 @@ def test_a_checkpoint_that_is_good_enough_passes(failed, monkeypatch, capsys):
     assert not (work / 'curve.png').exists() and not (work / 'train').exists()
 
 
-def test_missing_data(tmp_path):
+def test_missing_data(tmp_path, call, monkeypatch):
     """Said at once; a dry run says it too, with the plan, and no more."""
+    monkeypatch.chdir(tmp_path)
     arguments = ['ade20k/iformer_s', '--cfg-options',
                  'model.backbone.init_cfg=None']
-    status, output = call(tmp_path, *arguments, '--dry-run')
+    status, output = call(*arguments, '--dry-run')
     assert status == 0
     for part in ('mIoU 48.6 points, less at most 0.5', 'of training: ',
                  'tools/train.py', 'iter_80000.pth', 'images/training',
                  'annotations/validation', 'cannot start'):
         assert part in output
-    status, output = call(tmp_path, *arguments, '--checkpoint', 'gone.pth')
+    status, output = call(*arguments, '--checkpoint', 'gone.pth')
     assert status == 2
     assert 'images/validation' in output and 'gone.pth' in output
     assert 'images/training' not in output
     assert not list(tmp_path.iterdir())
 
 
-def test_wrong_arguments(tmp_path):
-    status, output = call(tmp_path, 'coco')
+def test_wrong_arguments(call):
+    status, output = call('coco')
     assert status == 2 and "no row 'coco'; rows: coco/iformer_s" in output
-    status, output = call(tmp_path, 'shapes/fpn', '--cfg-options', 'abc')
+    status, output = call('shapes/fpn', '--cfg-options', 'abc')
     assert status == 2 and '--cfg-options abc: give KEY=VALUE' in output
