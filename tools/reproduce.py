@@ -8,6 +8,7 @@ broke. Run again, it goes on where it stopped.
 """
 import argparse
 import shlex
+import signal
 import sys
 import traceback
 import warnings
@@ -129,9 +130,12 @@ def main() -> int:
 
 
 if __name__ == '__main__':
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(2))
     try:
         status = main()
-    except (Exception, KeyboardInterrupt):  # 1 would be a verdict
-        traceback.print_exc()
+    except KeyboardInterrupt:
         status = 2
+    except Exception:
+        traceback.print_exc()
+        status = 2  # 1 would be a verdict
     sys.exit(status)

@@ -55,6 +55,8 @@ def reproduce(plan: Plan, command: str, echo: Callable[[str], None],
 def run(command: List[str], log: Path, echo: Callable[[str], None]) -> None:
     """Runs a command; its output goes to ``echo`` and to a log.
 
+    Whatever interrupts it ends the command too.
+
     Raises:
         RunError: It failed.
     """
@@ -65,10 +67,14 @@ def run(command: List[str], log: Path, echo: Callable[[str], None]) -> None:
             text=True, errors='replace') as process:
         file.write(f'$ {line}\n')
         echo(f'$ {line}\n')
-        for text in process.stdout:
-            file.write(text)
-            file.flush()
-            echo(text)
+        try:
+            for text in process.stdout:
+                file.write(text)
+                file.flush()
+                echo(text)
+        except BaseException:  # who stops us does not want it to train on
+            process.terminate()
+            raise
     if process.returncode:
         raise RunError(f'this failed (log: {log}):\n  {line}\nmend what it '
                        'says and run the same command again: it goes on '

@@ -2,6 +2,7 @@
 import json
 import subprocess
 import sys
+import time
 from collections import namedtuple
 from dataclasses import replace
 from pathlib import Path
@@ -414,6 +415,19 @@ def test_a_failing_command_names_its_log(tmp_path):
     assert 'print("why")' in str(error.value)
     assert 'why' in log.read_text() and 'ZeroDivisionError' in log.read_text()
     assert 'why\n' in lines
+
+
+def test_who_is_stopped_stops_the_command(tmp_path):
+    def interrupt(text):
+        if text == 'here\n':
+            raise KeyboardInterrupt
+
+    start = time.time()
+    with pytest.raises(KeyboardInterrupt):
+        road.run([sys.executable, '-c', 'import time\n'
+                  'print("here", flush=True)\ntime.sleep(60)'],
+                 tmp_path / 'log', interrupt)
+    assert time.time() - start < 30
 
 
 def play(plan, monkeypatch, metrics):
