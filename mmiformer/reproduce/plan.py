@@ -2,6 +2,7 @@
 import argparse
 import math
 import os
+import shutil
 import sys
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,10 +21,12 @@ SETTINGS, REVISION = 'settings.py', '\n# revision '
 def slurm_nodes(environ: Mapping[str, str]) -> int:
     """Nodes of the Slurm allocation that ``srun`` can start processes in.
 
-    0 outside of one, and inside a job step (``srun --pty bash``), which has
-    one node's GPUs for itself and where another ``srun`` would wait forever.
+    0 outside of one, in a container that has no ``srun``, and inside a job
+    step (``srun --pty bash``), which has one node's GPUs for itself and where
+    another ``srun`` would wait forever.
     """
-    if 'SLURM_JOB_ID' not in environ or 'SLURM_STEP_NUM_TASKS' in environ:
+    if ('SLURM_JOB_ID' not in environ or 'SLURM_STEP_NUM_TASKS' in environ
+            or not shutil.which('srun')):
         return 0
     return int(environ.get('SLURM_JOB_NUM_NODES', 1))
 

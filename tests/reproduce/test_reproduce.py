@@ -323,7 +323,13 @@ def test_an_estimate(monkeypatch):
 # -- launching ----------------------------------------------------------------
 
 
-def test_launchers():
+@pytest.fixture
+def srun(monkeypatch):
+    """As if Slurm were installed."""
+    monkeypatch.setattr(plans.shutil, 'which', lambda name: name)
+
+
+def test_launchers(srun, monkeypatch):
     python, torchrun = sys.executable, [
         sys.executable, '-m', 'torch.distributed.run', '--standalone']
     slurm = {'SLURM_JOB_ID': '7'}
@@ -344,9 +350,11 @@ def test_launchers():
     # Inside a step another srun would wait for resources that it holds.
     step = dict(slurm, SLURM_STEP_NUM_TASKS='1')
     assert plans.launcher(4, 4, step)[1] == 'pytorch'
+    monkeypatch.setattr(plans.shutil, 'which', lambda name: None)
+    assert plans.launcher(4, 4, slurm)[1] == 'pytorch'  # in a container
 
 
-def test_gpus_of_an_allocation(monkeypatch):
+def test_gpus_of_an_allocation(srun, monkeypatch):
     monkeypatch.setattr(torch.cuda, 'device_count', lambda: 2)
     assert plans.find_gpus({}) == 2
     assert plans.find_gpus({'SLURM_GPUS_ON_NODE': '4'}) == 2
