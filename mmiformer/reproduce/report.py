@@ -110,8 +110,9 @@ def as_markdown(report: Report, content: dict) -> str:
             'seed': content['seed'],
             'git revision': report.revision,
             'training': content['training'],
-            'wall time': f'training {_clock(report.train_seconds)}, testing '
-                         f'{_clock(report.test_seconds)}',
+            'wall time of this run':
+            f'training {_clock(report.train_seconds)}, testing '
+            f'{_clock(report.test_seconds)}',
             'devices': content['devices'],
             'images an iteration': plan.total_batch}), '',
         '## With', '', *_table(content['versions']), '',

@@ -74,6 +74,7 @@ def run(command: List[str], log: Path, echo: Callable[[str], None]) -> None:
                 echo(text)
         except BaseException:  # who stops us does not want it to train on
             process.terminate()
+            process.wait()
             raise
     if process.returncode:
         raise RunError(f'this failed (log: {log}):\n  {line}\nmend what it '

@@ -1,5 +1,6 @@
 """The parts of a reproduction: what counts, what is missing, what it costs."""
 import json
+import os
 import subprocess
 import sys
 import time
@@ -425,17 +426,22 @@ def test_a_failing_command_names_its_log(tmp_path):
     assert 'why\n' in lines
 
 
-def test_who_is_stopped_stops_the_command(tmp_path):
-    def interrupt(text):
-        if text == 'here\n':
-            raise KeyboardInterrupt
+@pytest.mark.parametrize('signal', [KeyboardInterrupt, SystemExit])
+def test_who_is_stopped_stops_the_command(signal, tmp_path):
+    pids, start = [], time.time()
 
-    start = time.time()
-    with pytest.raises(KeyboardInterrupt):
-        road.run([sys.executable, '-c', 'import time\n'
-                  'print("here", flush=True)\ntime.sleep(60)'],
+    def interrupt(text):
+        if text.strip().isdigit():
+            pids.append(int(text))
+            raise signal
+
+    with pytest.raises(signal):
+        road.run([sys.executable, '-c', 'import os, time\n'
+                  'print(os.getpid(), flush=True)\ntime.sleep(20)'],
                  tmp_path / 'log', interrupt)
-    assert time.time() - start < 30
+    assert time.time() - start < 15
+    with pytest.raises(ProcessLookupError):
+        os.kill(pids[0], 0)
 
 
 def play(plan, monkeypatch, metrics):
@@ -518,11 +524,12 @@ def test_git_revision(tmp_path):
     package.mkdir()
     assert report.git_revision(package) == 'not a git checkout'
     git('init', '-q')
+    git('commit', '-q', '--allow-empty', '-m', 'a')
     (package / '__init__.py').write_text('a = 1')
-    # Installed into an environment that lies in a checkout:
+    # Installed into an environment that lies in another's checkout:
     assert report.git_revision(package) == 'not a git checkout'
     git('add', '.')
-    git('commit', '-qm', 'a')
+    git('commit', '-qm', 'b')
     assert report.git_revision(package) == git('rev-parse', 'HEAD')
     (package / '__init__.py').write_text('a = 2')
     assert report.git_revision(package) == git('rev-parse', 'HEAD') + '-dirty'
