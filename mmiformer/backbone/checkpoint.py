@@ -245,8 +245,9 @@ def _read(path: Path, map_location: Any) -> Any:
     try:
         return torch.load(path, map_location=map_location, weights_only=True)
     except pickle.UnpicklingError as error:
-        if match := re.search(r'(?:GLOBAL|global|Trying to \w+) [^\n]*',
-                              str(error)):
+        if match := re.search(
+                r'(?:GLOBAL |global |Trying to \w+ |Can only build |getattr\()'
+                r'[^\n]*', str(error)):
             raise ValueError(
                 f'{path} is refused: it asks for more than tensors '
                 f'({match[0]}), which could run code from the file. Ask its '

@@ -1,5 +1,4 @@
 """One report of a reproduction: Markdown, JSON and a curve."""
-import hashlib
 import json
 import os
 import platform
@@ -13,7 +12,7 @@ from typing import Dict, List, Mapping, Optional
 import torch
 
 from ..analysis.pictures import draw_curves
-from ..backbone.checkpoint import cache_path
+from ..backbone.weights import find, sha256
 from ..engine.preflight import find_checkpoints
 from .plan import Plan
 from .recipes import Verdict
@@ -144,23 +143,16 @@ def _files(plan: Plan) -> Dict[str, dict]:
     sources = {'tested': plan.checkpoint or str(plan.final_checkpoint)}
     if not plan.checkpoint:
         sources.update(find_checkpoints(plan.cfg, with_init=True))
-    return {what: dict(path=source, sha256=sha256(source))
+    return {what: dict(path=source, sha256=_sha256(source))
             for what, source in sources.items()}
 
 
-def sha256(source: str) -> Optional[str]:
-    """Of a file, or of a URL's copy in the cache; None where there is none."""
-    if source.startswith(('http://', 'https://')):
-        path = cache_path(source)
-    else:
-        path = Path(source).expanduser()
-    if not path.is_file():
+def _sha256(source: str) -> Optional[str]:
+    """Of a path, URL or name that the run has opened; else None."""
+    try:
+        return sha256(find(source))
+    except (OSError, ValueError):
         return None
-    digest = hashlib.sha256()
-    with open(path, 'rb') as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def versions(framework: str) -> Dict[str, str]:

@@ -9,6 +9,8 @@ from mmengine.logging import HistoryBuffer
 
 from mmiformer.backbone.checkpoint import read_checkpoint
 
+REFUSED = 'is refused: it asks for more than tensors'
+
 
 def test_the_training_history_opens(tmp_path):
     history = HistoryBuffer([1., 2., 4.], [1, 1, 2])
@@ -34,7 +36,7 @@ def test_without_mmiformer_it_would_not(tmp_path):
 def test_the_way_to_its_methods_leads_nowhere_else(tmp_path):
     for owner, name in ((HistoryBuffer, '__init__'), (np.ndarray, 'tofile')):
         torch.save(Getattr(owner, name), tmp_path / 'x.pth')
-        with pytest.raises(ValueError, match='Weights only load failed|is refused: it asks for more'):
+        with pytest.raises(ValueError, match=REFUSED):
             read_checkpoint(str(tmp_path / 'x.pth'))
 
 
@@ -60,7 +62,7 @@ def test_everything_else_stays_refused(content, tmp_path):
     if content is HistoryBuffer:  # the class alone is harmless
         assert read_checkpoint(str(tmp_path / 'x.pth')) is HistoryBuffer
         return
-    with pytest.raises(ValueError, match='Weights only load failed|is refused: it asks for more'):
+    with pytest.raises(ValueError, match=REFUSED):
         read_checkpoint(str(tmp_path / 'x.pth'))
 
 

@@ -16,6 +16,7 @@ from torch import nn
 from mmiformer import IFormer
 from mmiformer.analysis import count
 from mmiformer.analysis.paper import find_row
+from mmiformer.backbone import weights
 from mmiformer.reproduce import (
     RECIPES,
     Plan,
@@ -46,10 +47,10 @@ def offline(monkeypatch, tmp_path):
     """An empty folder and no network."""
     monkeypatch.setattr(torch.hub, '_hub_dir', str(tmp_path / 'hub'))
 
-    def refuse(url, path):
+    def refuse(request, timeout):
         raise OSError('no network')
 
-    monkeypatch.setattr(torch.hub, 'download_url_to_file', refuse)
+    monkeypatch.setattr(weights, 'urlopen', refuse)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -143,7 +144,7 @@ def test_all_that_is_missing_is_said_at_once(offline, monkeypatch):
             'data/coco/train2017 ',
             'data/coco/annotations/instances_val2017.json',
             'data/coco/val2017 ',
-            'iformer_small.pth cannot be downloaded (no network)',
+            'iformer_small.pth cannot be downloaded (no network',
             '1.0 GB free, the checkpoints take 6.0')):
         assert part in faults[number]
     assert len(faults) == 9
@@ -505,10 +506,10 @@ def test_a_report(tmp_path, monkeypatch):
 
 def test_the_weights_that_a_training_begins_with(tmp_path, monkeypatch):
     monkeypatch.setattr(torch.hub, '_hub_dir', str(tmp_path))
-    cached = tmp_path / 'checkpoints' / 'iformer_small.pth'
+    cached = tmp_path / 'checkpoints' / 'iformer_base.pth'
     cached.parent.mkdir()
     cached.write_bytes(b'abc')
-    files = report._files(make_plan())
+    files = report._files(make_plan('coco/iformer_b'))
     assert files['model.backbone.init_cfg.checkpoint']['sha256'].startswith(
         'ba7816bf')
     assert files['tested']['sha256'] is None
