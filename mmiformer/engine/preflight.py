@@ -3,6 +3,7 @@ from pathlib import Path
 from typing import Iterator, List, Tuple
 
 from mmengine.config import Config
+from mmengine.runner import find_latest_checkpoint
 
 from ..backbone.checkpoint import read_checkpoint
 from ..backbone.weights import PREFIXES
@@ -89,6 +90,9 @@ def find_checkpoints(cfg: Config,
     """Where the config names weights, and which."""
     if cfg.get('load_from'):
         yield 'load_from', cfg.load_from
+    elif cfg.get('resume') and (
+            latest := find_latest_checkpoint(cfg.work_dir)):
+        yield 'resume', latest
     if with_init:
         yield from _pretrained(cfg.model, 'model')
 
