@@ -1,5 +1,6 @@
 """What the tests share: parity data and a backbone small enough to be fast."""
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -10,7 +11,8 @@ GOLDENS = Path(__file__).parent / 'data' / 'goldens'
 sys.path.insert(0, str(GOLDENS))
 import weights as golden_weights  # noqa: E402
 
-torch.set_num_threads(2)
+# On two cores; one, if another program needs the other.
+torch.set_num_threads(int(os.environ.get('OMP_NUM_THREADS', 2)))
 
 TINY = dict(
     embed_dims=(16, 32, 32, 48),

@@ -52,7 +52,9 @@ train_pipeline = [
 train_dataloader = dict(
     num_workers=0, persistent_workers=False,
     dataset=dict(**data, filter_cfg=dict(min_size=0), pipeline=train_pipeline))
-val_dataloader = dict(num_workers=0, persistent_workers=False, dataset=data)
+val_dataloader = dict(
+    num_workers=0, persistent_workers=False, dataset=dict(
+        **data, pipeline=train_pipeline[:1] + train_pipeline[2:]))
 val_evaluator = dict(ann_file='shapes/annotations/instances_training.json')
 train_cfg = dict(max_epochs=1, val_interval=9)
 ''',
