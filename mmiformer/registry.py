@@ -44,4 +44,3 @@ for _parent in list(vars(root).values()):
             _parent.name, parent=_parent, scope=SCOPE, locations=[SCOPE])
 
 BACKBONES = root.MODELS.children[SCOPE]
-HOOKS = root.HOOKS.children[SCOPE]

@@ -1,6 +1,7 @@
 """In somebody's project, which has nothing of ours but the installed wheel:
 their configs, launched by mmdet's and mmseg's own tools and by ours."""
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -94,7 +95,12 @@ def python(tmp_path_factory):
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL,
                        cwd=folder)
 
-    call(sys.executable, '-m', 'pip', 'wheel', ROOT, '--no-deps',
+    # From a copy: setuptools would find what it once built in the checkout.
+    for name in ('mmiformer', 'configs', 'tools'):
+        shutil.copytree(ROOT / name, folder / 'source' / name, symlinks=True)
+    for name in ('setup.py', 'README.md', 'model-index.yml'):
+        shutil.copy(ROOT / name, folder / 'source')
+    call(sys.executable, '-m', 'pip', 'wheel', folder / 'source', '--no-deps',
          '--no-build-isolation', '-w', folder)
     call(sys.executable, '-m', 'venv', '--without-pip', folder / 'venv')
     python = folder / 'venv' / 'bin' / 'python'

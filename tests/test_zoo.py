@@ -10,6 +10,7 @@ from mmengine.registry import (
     HOOKS,
     METRICS,
     MODELS,
+    STRATEGIES,
     VISUALIZERS,
     init_default_scope,
 )
@@ -56,6 +57,12 @@ def test_by_name_everything_means_the_same(name, configs, tmp_path):
     cfg = Config.fromfile(child)
     assert "_scope_='mmiformer'" in cfg.pretty_text
     assert built(cfg) == built(Config.fromfile(configs / f'{name}.py'))
+
+
+def test_what_only_mmengine_has():
+    init_default_scope('mmseg')  # which has no strategies of its own
+    assert STRATEGIES.children['mmiformer'].get('DDPStrategy').__module__ == (
+        'mmengine._strategy.distributed')
 
 
 def test_a_name_that_nobody_has_is_said():

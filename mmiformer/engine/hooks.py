@@ -6,10 +6,8 @@ from mmengine.model import is_model_wrapper
 
 from ..backbone import IFormer
 from ..backbone.checkpoint import unwrap
-from ..registry import HOOKS
 
 
-@HOOKS.register_module()
 class LoadBackboneHook(Hook):
     """Lets ``load_from`` take the weights of a backbone alone.
 
