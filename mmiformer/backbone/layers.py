@@ -4,6 +4,7 @@ from typing import Optional, Tuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torch.utils.checkpoint import checkpoint
 
 from .mixer import InceptionMixer
@@ -37,8 +38,15 @@ class Stem(nn.Module):
         self.norm2 = build_batch_norm(norm_cfg, dim)
 
     def forward(self, x: Tensor) -> Tensor:  # (B, C_in, H, W)
+        x = x.contiguous(memory_format=torch.channels_last)
         x = F.gelu(self.norm1(self.proj1(x)))
         return self.norm2(self.proj2(x))  # (B, dim, H / 4, W / 4), rounded up
+
+    def switch_to_deploy(self) -> None:
+        """Folds the norms into the convolutions before them."""
+        self.proj1 = fuse_conv_bn_eval(self.proj1, self.norm1)
+        self.proj2 = fuse_conv_bn_eval(self.proj2, self.norm2)
+        self.norm1 = self.norm2 = nn.Identity()
 
 
 class PatchEmbed(nn.Module):
@@ -54,6 +62,11 @@ class PatchEmbed(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:  # (B, C_in, H, W)
         return self.norm(self.proj(x))  # (B, dim, H / 2, W / 2), rounded up
+
+    def switch_to_deploy(self) -> None:
+        """Folds the norm into the convolution before it."""
+        self.proj = fuse_conv_bn_eval(self.proj, self.norm)
+        self.norm = nn.Identity()
 
 
 def resize_pos_embed(pos_embed: Tensor, size: Tuple[int, int]) -> Tensor:
@@ -145,6 +158,16 @@ class Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:  # (B, H, W, dim), in and out
         x = x + self.drop_path(self.scale1(self.mixer(self.norm1(x))))
         return x + self.drop_path(self.scale2(self.mlp(self.norm2(x))))
+
+    def switch_to_deploy(self) -> None:
+        """Folds layer scale into the product before it."""
+        for scale, layer in ((self.scale1, self.mixer.proj),
+                             (self.scale2, self.mlp.fc2)):
+            if isinstance(scale, LayerScale):
+                layer.weight.mul_(scale.layer_scale.view(
+                    -1, *[1] * (layer.weight.dim() - 1)))
+                layer.bias.mul_(scale.layer_scale)
+        self.scale1 = self.scale2 = nn.Identity()
 
 
 class Stage(nn.Module):

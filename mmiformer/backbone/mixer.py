@@ -1,8 +1,54 @@
 """The Inception mixer (paper, section 3.1): high frequencies by pooling and
-convolution, low frequencies by attention, side by side over the channels."""
+convolution, low frequencies by attention, side by side over the channels.
+
+Maps are (B, H, W, C) from end to end, so that nothing is copied between
+layouts: norms and products run over the trailing axis, and torch knows the
+permuted views as channels-last."""
+from functools import partial
+from typing import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+
+def pointwise(conv: nn.Conv2d, x: Tensor) -> Tensor:  # (B, H, W, C_in)
+    """A 1x1 convolution as a product over the trailing axis, which takes a
+    part of the channels where it lies."""
+    rows = F.linear(x.flatten(0, 2), conv.weight.flatten(1), conv.bias)
+    return rows.view(*x.shape[:3], -1)  # (B, H, W, C_out)
+
+
+def convolve(conv: Callable[[Tensor], Tensor],
+             x: Tensor) -> Tensor:  # (B, H, W, C_in)
+    """Any other convolution; the permuted maps are views, channels last."""
+    return conv(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+
+
+def max_pool(x: Tensor) -> Tensor:  # (B, H, W, C), in and out
+    """3x3 max-pooling, stride 1."""
+    if x.requires_grad or x.device.type != 'cpu':
+        x = F.max_pool2d(x.permute(0, 3, 1, 2), 3, stride=1, padding=1)
+        return x.permute(0, 2, 3, 1)
+    # Without a gradient nobody needs the indices, which cost torch more than
+    # the maxima do.
+    return _maximum_of_three(_maximum_of_three(x, 1), 2)
+
+
+def _maximum_of_three(x: Tensor, axis: int) -> Tensor:
+    """Of each value and its neighbours along an axis."""
+    size = x.shape[axis]
+    if size == 1:
+        return x
+    pairs = torch.maximum(
+        x.narrow(axis, 0, size - 1), x.narrow(axis, 1, size - 1))
+    out = x.new_empty(x.shape)
+    out.select(axis, 0).copy_(pairs.select(axis, 0))
+    out.select(axis, -1).copy_(pairs.select(axis, -1))
+    torch.maximum(
+        pairs.narrow(axis, 0, size - 2), pairs.narrow(axis, 1, size - 2),
+        out=out.narrow(axis, 1, size - 2))
+    return out
 
 
 class DepthwiseBranch(nn.Module):
@@ -18,8 +64,9 @@ class DepthwiseBranch(nn.Module):
         self.depthwise = nn.Conv2d(
             2 * dim, 2 * dim, 3, padding=1, groups=2 * dim, bias=False)
 
-    def forward(self, x: Tensor) -> Tensor:  # (B, dim, H, W)
-        return F.gelu(self.depthwise(self.pointwise(x)))  # (B, 2 dim, H, W)
+    def forward(self, x: Tensor) -> Tensor:  # (B, H, W, dim)
+        x = pointwise(self.pointwise, x)
+        return F.gelu(convolve(self.depthwise, x))  # (B, H, W, 2 dim)
 
 
 class MaxPoolBranch(nn.Module):
@@ -33,9 +80,8 @@ class MaxPoolBranch(nn.Module):
         super().__init__()
         self.pointwise = nn.Conv2d(dim, 2 * dim, 1)
 
-    def forward(self, x: Tensor) -> Tensor:  # (B, dim, H, W)
-        x = F.max_pool2d(x, 3, stride=1, padding=1)
-        return F.gelu(self.pointwise(x))  # (B, 2 dim, H, W)
+    def forward(self, x: Tensor) -> Tensor:  # (B, H, W, dim)
+        return F.gelu(pointwise(self.pointwise, max_pool(x)))  # 2 dim
 
 
 class LowMixer(nn.Module):
@@ -57,26 +103,51 @@ class LowMixer(nn.Module):
         self.pool_stride = pool_stride
         self.qkv = nn.Linear(dim, 3 * dim)
 
-    def forward(self, x: Tensor) -> Tensor:  # (B, dim, H, W)
-        height, width = x.shape[2:]
-        if self.pool_stride > 1:
-            x = F.avg_pool2d(x, self.pool_stride, ceil_mode=True,
-                             count_include_pad=False)
-        x = self.attend(x)
-        if self.pool_stride > 1:
-            x = F.interpolate(x, scale_factor=float(self.pool_stride))
-            x = x[:, :, :height, :width]
-        return x
+    def forward(self, x: Tensor) -> Tensor:  # (B, H, W, dim)
+        if self.pool_stride == 1:
+            return self.attend(x)
+        height, width = x.shape[1:3]
+        x = F.avg_pool2d(
+            x.permute(0, 3, 1, 2), self.pool_stride, ceil_mode=True,
+            count_include_pad=False)
+        x = self.attend(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        x = F.interpolate(x, scale_factor=float(self.pool_stride))
+        return x.permute(0, 2, 3, 1)[:, :height, :width]
 
-    def attend(self, x: Tensor) -> Tensor:  # (B, dim, h, w)
-        batch, dim, h, w = x.shape
-        qkv = self.qkv(x.flatten(2).transpose(1, 2))  # (B, h w, 3 dim)
+    def attend(self, x: Tensor) -> Tensor:  # (B, h, w, dim)
+        batch, h, w, dim = x.shape
+        qkv = self.qkv(x.flatten(0, 2))  # (B h w, 3 dim)
         q, k, v = qkv.view(batch, h * w, 3, self.num_heads, -1).permute(
-            2, 0, 3, 1, 4)  # each (B, heads, h w, head dim)
+            2, 0, 3, 1, 4)  # each (B, heads, h w, head dim), views
         # The fused kernels never hold an (h w, h w) map. There is no output
         # projection: the mixer's 1x1 convolution follows.
         x = F.scaled_dot_product_attention(q, k, v)
-        return x.transpose(2, 3).reshape(batch, dim, h, w)
+        return x.transpose(1, 2).reshape(batch, h, w, dim)
+
+
+class Fusion(nn.Conv2d):
+    """``x`` and a depthwise 3x3 convolution of it.
+
+    Args:
+        dim: Channels in and out.
+    """
+
+    def __init__(self, dim: int) -> None:
+        super().__init__(dim, dim, 3, padding=1, groups=dim, bias=False)
+        self.register_buffer('folded', None, persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, H, W, dim), in and out
+        # In bf16 a kernel of 1 + w would have lost most of w.
+        if self.folded is None or x.dtype != torch.float32 or (
+                torch.is_autocast_enabled(x.device.type)):
+            return x + convolve(super().forward, x)
+        return convolve(partial(
+            F.conv2d, weight=self.folded, padding=1, groups=self.groups), x)
+
+    def switch_to_deploy(self) -> None:
+        """Puts the addition into the centre of the kernel."""
+        self.folded = self.weight.clone()
+        self.folded[:, :, 1, 1] += 1
 
 
 class InceptionMixer(nn.Module):
@@ -100,17 +171,14 @@ class InceptionMixer(nn.Module):
         self.max_pool_branch = MaxPoolBranch(half)
         self.low_mixer = LowMixer(low_dim, num_heads, pool_stride)
         width = 4 * half + low_dim
-        self.fuse = nn.Conv2d(
-            width, width, 3, padding=1, groups=width, bias=False)
+        self.fuse = Fusion(width)
         self.proj = nn.Conv2d(width, dim, 1)
 
     def forward(self, x: Tensor) -> Tensor:  # (B, H, W, dim)
-        x = x.permute(0, 3, 1, 2)  # (B, dim, H, W), a view
-        depthwise, max_pool, low = x.split(self.split_dims, dim=1)
+        depthwise, max_pool, low = x.split(self.split_dims, dim=3)
         x = torch.cat([
             self.depthwise_branch(depthwise),
             self.max_pool_branch(max_pool),
             self.low_mixer(low),
-        ], dim=1)  # (B, width, H, W)
-        x = x + self.fuse(x)
-        return self.proj(x).permute(0, 2, 3, 1)  # (B, H, W, dim)
+        ], dim=3)  # (B, H, W, width)
+        return pointwise(self.proj, self.fuse(x))  # (B, H, W, dim)
