@@ -58,7 +58,8 @@ def count(model: nn.Module, shape: Tuple[int, int]) -> Complexity:
     image = torch.rand(1, 3, *shape, device=device)
     try:
         with torch.no_grad():
-            analyzer = FlopAnalyzer(_Forward(model.eval(), shape), image)
+            model.eval()  # not chained: mmdet's ResNet and Swin return None
+            analyzer = FlopAnalyzer(_Forward(model, shape), image)
             analyzer.unsupported_ops_warnings(False)
             analyzer.uncalled_modules_warnings(False)
             for kernel in SDPA_KERNELS:

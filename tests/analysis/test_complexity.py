@@ -31,6 +31,19 @@ def test_counts_by_hand_whatever_kernel_runs(kernel):
     assert result.flops_with_attention == result.flops + 2 * 30 * 30 * 4 * 2
 
 
+class Silent(Attention):
+    """As mmdet's ResNet and Swin: its `train()` returns nothing."""
+
+    def train(self, mode=True):
+        super().train(mode)
+
+
+def test_counts_a_model_whose_train_returns_nothing():
+    model = Silent()
+    assert count(model, (6, 5)).params == 3 * 8 + 8
+    assert model.training
+
+
 @pytest.mark.parametrize('arch, macs', [('small', 4.848), ('base', 9.378)])
 def test_imagenet_macs(arch, macs):
     """The authors' figures at 224, attention and head counted."""
