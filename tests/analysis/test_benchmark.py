@@ -326,6 +326,16 @@ def test_what_is_left_out():
         'far+compiled': 'not in the installed packages'}
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize('mode', ['forward', 'train'])
+def test_compiled(mode):
+    seen = torch._dynamo.utils.counters['stats']
+    _, _, rows = run_fakes(['plain', 'plain+compiled'], mode)
+    assert seen['unique_graphs'] >= 1
+    assert [row['error'] for row in rows] == [None, None]
+    assert rows[1]['accuracy'] < 1e-5 and 'traffic' not in rows[1]
+
+
 def test_a_training_step_trains():
     bench, (case, ), _ = run_fakes(['plain'], 'train')
     model = bench.build(bench.variants[0], case)
@@ -385,6 +395,11 @@ def test_ours_and_the_reference_get_the_same_weights():
             assert value.min() >= 0.5
         elif value.is_floating_point():
             assert value.std() > 0.01, name
+    # Each name has values of its own, and kernels keep a map's deviation.
+    assert not torch.equal(*(ours[f'stages.0.blocks.0.norm{i}.weight']
+                             for i in (1, 2)))
+    kernel = ours['stages.3.blocks.0.mlp.fc1.weight']
+    assert abs(kernel.std() * 48 ** 0.5 - 1) < 0.05
     with torch.no_grad():
         outs = [model.eval()(torch.rand(
             1, 3, 64, 48, generator=torch.Generator().manual_seed(0)))
