@@ -162,6 +162,7 @@ class IFormer(BaseModule):
             if hasattr(module, 'switch_to_deploy'):
                 module.switch_to_deploy()
         self.requires_grad_(False)
+        self.to(memory_format=torch.channels_last)  # the kernels of 3x3, once
         self.deployed = True
 
     def train(self, mode: bool = True) -> 'IFormer':
