@@ -8,6 +8,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torch.utils.checkpoint import checkpoint
 
 from .mixer import InceptionMixer
+from .products import Linear
 
 LAYER_NORM_EPS = 1e-6  # as in the released network
 BATCH_NORMS = {'BN': nn.BatchNorm2d, 'SyncBN': nn.SyncBatchNorm}
@@ -115,11 +116,12 @@ class Mlp(nn.Module):
 
     def __init__(self, dim: int, hidden_dim: int) -> None:
         super().__init__()
-        self.fc1 = nn.Linear(dim, hidden_dim)
-        self.fc2 = nn.Linear(hidden_dim, dim)
+        self.fc1 = Linear(dim, hidden_dim)
+        self.fc2 = Linear(hidden_dim, dim)
 
-    def forward(self, x: Tensor) -> Tensor:  # (..., dim)
-        return self.fc2(F.gelu(self.fc1(x)))
+    def forward(self, x: Tensor, add: Optional[Tensor] = None) -> Tensor:
+        """``(B, H, W, dim)`` to the same, plus ``add`` if there is one."""
+        return self.fc2(self.fc1(x, gelu=True), add=add)
 
 
 class LayerScale(nn.Module):
@@ -154,8 +156,12 @@ class Block(nn.Module):
         self.mlp = Mlp(dim, int(dim * mlp_ratio))
         self.scale2 = scale()
         self.drop_path = DropPath(drop_path)
+        self.deployed = False
 
     def forward(self, x: Tensor) -> Tensor:  # (B, H, W, dim), in and out
+        if self.deployed:
+            x = self.mixer(self.norm1(x), add=x)
+            return self.mlp(self.norm2(x), add=x)
         x = x + self.drop_path(self.scale1(self.mixer(self.norm1(x))))
         return x + self.drop_path(self.scale2(self.mlp(self.norm2(x))))
 
@@ -168,6 +174,7 @@ class Block(nn.Module):
                     -1, *[1] * (layer.weight.dim() - 1)))
                 layer.bias.mul_(scale.layer_scale)
         self.scale1 = self.scale2 = nn.Identity()
+        self.deployed = True
 
 
 class Stage(nn.Module):

@@ -5,18 +5,13 @@ Maps are (B, H, W, C) from end to end, so that nothing is copied between
 layouts: norms and products run over the trailing axis, and torch knows the
 permuted views as channels-last."""
 from functools import partial
-from typing import Callable
+from typing import Callable, Optional
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-
-def pointwise(conv: nn.Conv2d, x: Tensor) -> Tensor:  # (B, H, W, C_in)
-    """A 1x1 convolution as a product over the trailing axis, which takes a
-    part of the channels where it lies."""
-    rows = F.linear(x.flatten(0, 2), conv.weight.flatten(1), conv.bias)
-    return rows.view(*x.shape[:3], -1)  # (B, H, W, C_out)
+from .products import Linear, Pointwise
 
 
 def convolve(conv: Callable[[Tensor], Tensor],
@@ -60,13 +55,13 @@ class DepthwiseBranch(nn.Module):
 
     def __init__(self, dim: int) -> None:
         super().__init__()
-        self.pointwise = nn.Conv2d(dim, 2 * dim, 1, bias=False)
+        self.pointwise = Pointwise(dim, 2 * dim, bias=False)
         self.depthwise = nn.Conv2d(
             2 * dim, 2 * dim, 3, padding=1, groups=2 * dim, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:  # (B, H, W, dim)
-        x = pointwise(self.pointwise, x)
-        return F.gelu(convolve(self.depthwise, x))  # (B, H, W, 2 dim)
+        x = convolve(self.depthwise, self.pointwise(x))
+        return F.gelu(x)  # (B, H, W, 2 dim)
 
 
 class MaxPoolBranch(nn.Module):
@@ -78,10 +73,10 @@ class MaxPoolBranch(nn.Module):
 
     def __init__(self, dim: int) -> None:
         super().__init__()
-        self.pointwise = nn.Conv2d(dim, 2 * dim, 1)
+        self.pointwise = Pointwise(dim, 2 * dim)
 
     def forward(self, x: Tensor) -> Tensor:  # (B, H, W, dim)
-        return F.gelu(pointwise(self.pointwise, max_pool(x)))  # 2 dim
+        return self.pointwise(max_pool(x), gelu=True)  # (B, H, W, 2 dim)
 
 
 class LowMixer(nn.Module):
@@ -101,7 +96,7 @@ class LowMixer(nn.Module):
         super().__init__()
         self.num_heads = num_heads
         self.pool_stride = pool_stride
-        self.qkv = nn.Linear(dim, 3 * dim)
+        self.qkv = Linear(dim, 3 * dim)
 
     def forward(self, x: Tensor) -> Tensor:  # (B, H, W, dim)
         if self.pool_stride == 1:
@@ -116,7 +111,7 @@ class LowMixer(nn.Module):
 
     def attend(self, x: Tensor) -> Tensor:  # (B, h, w, dim)
         batch, h, w, dim = x.shape
-        qkv = self.qkv(x.flatten(0, 2))  # (B h w, 3 dim)
+        qkv = self.qkv(x)  # (B, h, w, 3 dim)
         q, k, v = qkv.view(batch, h * w, 3, self.num_heads, -1).permute(
             2, 0, 3, 1, 4)  # each (B, heads, h w, head dim), views
         # The fused kernels never hold an (h w, h w) map. There is no output
@@ -172,13 +167,14 @@ class InceptionMixer(nn.Module):
         self.low_mixer = LowMixer(low_dim, num_heads, pool_stride)
         width = 4 * half + low_dim
         self.fuse = Fusion(width)
-        self.proj = nn.Conv2d(width, dim, 1)
+        self.proj = Pointwise(width, dim)
 
-    def forward(self, x: Tensor) -> Tensor:  # (B, H, W, dim)
+    def forward(self, x: Tensor, add: Optional[Tensor] = None) -> Tensor:
+        """``(B, H, W, dim)`` to the same, plus ``add`` if there is one."""
         depthwise, max_pool, low = x.split(self.split_dims, dim=3)
         x = torch.cat([
             self.depthwise_branch(depthwise),
             self.max_pool_branch(max_pool),
             self.low_mixer(low),
         ], dim=3)  # (B, H, W, width)
-        return pointwise(self.proj, self.fuse(x))  # (B, H, W, dim)
+        return self.proj(self.fuse(x), add=add)

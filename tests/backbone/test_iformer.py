@@ -89,7 +89,8 @@ def test_low_mixer_against_its_definition(height, width):
         x[:, :, 2 * r:2 * r + 2, 2 * c:2 * c + 2].mean((2, 3))
         for r in range(rows) for c in range(columns)], dim=1)  # (B, N, 8)
     q, k, v = (part.view(2, -1, 2, 4).transpose(1, 2)
-               for part in mixer.qkv(pooled).chunk(3, dim=-1))
+               for part in nn.functional.linear(
+                   pooled, mixer.qkv.weight, mixer.qkv.bias).chunk(3, dim=-1))
     weights = (q @ k.transpose(2, 3) / 4**.5).softmax(-1)
     low = (weights @ v).transpose(1, 2).reshape(2, rows, columns, 8)
     expected = torch.stack([
