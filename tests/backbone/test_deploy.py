@@ -8,8 +8,10 @@ import torch.nn.functional as F
 from torch import nn
 
 from mmiformer import IFormer
+from mmiformer.backbone import products
 from mmiformer.backbone.layers import Block, Stem
 from mmiformer.backbone.mixer import Fusion, max_pool
+from mmiformer.backbone.products import Pointwise
 
 
 @pytest.fixture
@@ -124,3 +126,33 @@ def test_each_part_folds_alone():
         after = block(stem(x).permute(0, 2, 3, 1))
     torch.testing.assert_close(after, before)
     assert isinstance(block.scale1, nn.Identity)
+
+
+def test_fused_products_only_where_nobody_would_miss_a_gradient(monkeypatch):
+    """Fused kernels know neither gradients nor autocast nor tracers."""
+    torch.manual_seed(0)
+    layer = Pointwise(6, 4)
+    layer.switch_to_deploy()
+    layer.requires_grad_(False)
+    assert layer.fused  # torch of the tested stacks has oneDNN
+    calls = []
+    kernel = products._is_plain
+    monkeypatch.setattr(products, '_is_plain', lambda x: calls.append(
+        kernel(x)) or calls[-1])
+    wide = torch.randn(2, 3, 5, 9)
+    x, add = wide[..., 2:8], torch.randn(2, 3, 5, 4)
+    expected = F.conv2d(x.permute(0, 3, 1, 2), layer.weight,
+                        layer.bias).permute(0, 2, 3, 1)
+    before = add.clone()
+    torch.testing.assert_close(layer(x), expected)
+    torch.testing.assert_close(layer(x, gelu=True), F.gelu(expected))
+    torch.testing.assert_close(layer(x, add=add), expected + add)
+    assert torch.equal(add, before) and calls == [True] * 3
+    calls.clear()
+    layer(x.clone().requires_grad_())
+    layer.double()(x.double())
+    layer.float()
+    with torch.autocast('cpu', torch.bfloat16):
+        assert layer(x).dtype == torch.bfloat16
+    torch.jit.trace(layer, (x, ), check_trace=False)
+    assert calls == [False] * 4
