@@ -7,6 +7,9 @@ VENV := .venv$(if $(filter-out openmmlab,$(STACK)),-$(STACK))
 RUN := $(if $(PYTHON),$(PYTHON),$(VENV)/bin/python)
 ENV := $(if $(PYTHON),--python $(PYTHON),--venv $(VENV))
 DEMO := work_dirs/demo
+# Two processes of one thread each: half the time on two cores. A file's tests
+# stay together, since they share what is slow to make.
+PYTEST = OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2 --dist loadfile
 
 .PHONY: help setup demo test test-all lint clean
 
@@ -36,11 +39,11 @@ demo: setup
 
 test: setup
 	@echo '[test] the suite takes some minutes on 2 cores'
-	@$(RUN) -m pytest
+	@$(PYTEST)
 
 test-all: setup
 	@echo '[test] the whole suite, slow tests included'
-	@$(RUN) -m pytest -m ''
+	@$(PYTEST) -m ''
 
 lint: setup
 	@echo '[lint] ruff, some seconds'
