@@ -57,6 +57,9 @@ def test_what_is_folded(model):
     assert not kinds & {nn.BatchNorm2d}
     assert not any('layer_scale' in name
                    for name, _ in deployed.named_parameters())
+    # The residuals are taken along by the products.
+    assert all(module.deployed for module in deployed.modules()
+               if isinstance(module, Block))
     plain = model.stages[0].blocks[0].mixer.fuse
     fuse = deployed.stages[0].blocks[0].mixer.fuse
     centre = torch.zeros(3, 3)
