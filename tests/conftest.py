@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from mmiformer.backbone import weights
+
 GOLDENS = Path(__file__).parent / 'data' / 'goldens'
 sys.path.insert(0, str(GOLDENS))
 import weights as golden_weights  # noqa: E402
@@ -45,3 +47,18 @@ def released_small(released_keys):
 def configs():
     """The folder of the configs."""
     return Path(__file__).parents[1] / 'configs'
+
+
+@pytest.fixture
+def offline(monkeypatch, tmp_path):
+    """An empty folder to stand in, and no network: downloads fail as they do
+    without one."""
+    monkeypatch.setattr(torch.hub, '_hub_dir', str(tmp_path / 'hub'))
+    monkeypatch.delenv('MMIFORMER_WEIGHTS', raising=False)
+
+    def refuse(request, timeout):
+        raise OSError('no network')
+
+    monkeypatch.setattr(weights, 'urlopen', refuse)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path

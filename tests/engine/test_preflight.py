@@ -8,22 +8,7 @@ from mmiformer.engine.launch import load_config, prepare
 from mmiformer.engine.preflight import check_files
 
 
-@pytest.fixture
-def offline(monkeypatch, tmp_path):
-    """No network: every download fails as it does without one."""
-    monkeypatch.setattr(torch.hub, '_hub_dir', str(tmp_path / 'hub'))
-    monkeypatch.delenv('MMIFORMER_WEIGHTS', raising=False)
-
-    def refuse(request, timeout):
-        raise OSError('no network')
-
-    monkeypatch.setattr(weights, 'urlopen', refuse)
-    return tmp_path
-
-
-def test_coco_and_weights_are_named_with_their_source(
-        offline, configs, monkeypatch):
-    monkeypatch.chdir(offline)
+def test_coco_and_weights_are_named_with_their_source(offline, configs):
     cfg = load_config(str(configs / 'mask_rcnn/iformer_s_1x.py'))
     with pytest.raises(FileNotFoundError) as error:
         prepare(cfg, ('train', 'val'))
@@ -39,8 +24,7 @@ def test_coco_and_weights_are_named_with_their_source(
     assert 'model.backbone.init_cfg.checkpoint' in message
 
 
-def test_ade20k_is_named_with_its_source(offline, configs, monkeypatch):
-    monkeypatch.chdir(offline)
+def test_ade20k_is_named_with_its_source(offline, configs):
     cfg = load_config(str(configs / 'fpn_ade20k/iformer_s_80k.py'))
     with pytest.raises(FileNotFoundError) as error:
         prepare(cfg, ('test', ))
@@ -104,7 +88,6 @@ def test_remote_data_is_left_to_its_backend(offline):
 
 
 def test_only_the_first_process_speaks(offline, configs, monkeypatch):
-    monkeypatch.chdir(offline)
     monkeypatch.setenv('RANK', '1')
     path = str(configs / 'mask_rcnn/iformer_s_1x.py')
     prepare(load_config(path, launcher='pytorch'), ('train', ))
