@@ -1,5 +1,8 @@
 """Checks of the backbone's arguments: a ValueError names what is wrong."""
-from typing import Collection, Tuple
+import inspect
+from typing import Collection, Optional, Tuple
+
+import torch
 
 
 def is_int(value) -> bool:
@@ -76,6 +79,27 @@ def with_cp(value, num_stages: int) -> Tuple[bool, ...]:
         raise ValueError(f'with_cp={value!r} must be True, False or '
                          f'{num_stages} of them, one per stage')
     return tuple(value)
+
+
+def window_size(value, num_stages: int) -> Tuple[Optional[int], ...]:
+    """A positive int or None per stage."""
+    values = [value] * num_stages if value is None or is_int(value) else value
+    if (not isinstance(values, (tuple, list)) or len(values) != num_stages
+            or not all(item is None or is_int(item) and item > 0
+                       for item in values)):
+        raise ValueError(f'window_size={value!r} must be None (global '
+                         'attention), a positive int, or '
+                         f'{num_stages} of them, one per stage')
+    return tuple(values)
+
+
+def compile_cfg(value) -> None:
+    """False, True, or a dict of arguments of torch.compile."""
+    known = set(inspect.signature(torch.compile).parameters) - {'model'}
+    if not isinstance(value, bool) and (
+            not isinstance(value, dict) or not set(value) <= known):
+        raise ValueError(f'compile={value!r} must be True, False or a dict '
+                         f'with keys of {sorted(known)}')
 
 
 def init_cfg(value) -> None:

@@ -45,6 +45,13 @@ class IFormer(BaseModule):
         drop_path_rate: Of the last block; it rises linearly from 0.
         with_cp: Recompute activations in backward to save memory, for all
             stages or one bool per stage.
+        window_size: Side of the windows that attention is cut to, for large
+            inputs: in positions of the map that attends (stride 8, 16, 16 and
+            32 of the image in the presets), an int for all stages or one per
+            stage. None, as in the paper: every position sees all others. A
+            window that covers the map is the same as None.
+        compile: Compiles ``forward`` by torch.compile at its first call:
+            True, or a dict of torch.compile's arguments.
         init_cfg: ``dict(type='Pretrained', checkpoint=<path, URL or name>)``
             loads released weights (``'mmiformer://iformer_small'``) or those
             of a trained model that has an iFormer backbone; every tensor must
@@ -70,6 +77,8 @@ class IFormer(BaseModule):
                  norm_cfg: Optional[dict] = None,
                  drop_path_rate: float = 0.,
                  with_cp: Union[bool, Sequence[bool]] = False,
+                 window_size: Union[None, int, Sequence[Optional[int]]] = None,
+                 compile: Union[bool, dict] = False,
                  init_cfg: Union[dict, List[dict], None] = None) -> None:
         arch = resolve_arch(arch)
         img_size = checks.img_size('pretrain_img_size', pretrain_img_size)
@@ -81,6 +90,8 @@ class IFormer(BaseModule):
         norm_cfg = checks.norm_cfg(norm_cfg, BATCH_NORMS)
         checks.drop_path_rate(drop_path_rate)
         with_cp = checks.with_cp(with_cp, NUM_STAGES)
+        window_size = checks.window_size(window_size, NUM_STAGES)
+        checks.compile_cfg(compile)
         checks.init_cfg(init_cfg)
         super().__init__(init_cfg)
         self.deployed = False
@@ -105,7 +116,8 @@ class IFormer(BaseModule):
                     pool_stride=arch['pool_strides'][i],
                     mlp_ratio=arch['mlp_ratio'],
                     drop_path=drop_paths.pop(0),
-                    layer_scale_init_value=arch['layer_scale_init_values'][i]))
+                    layer_scale_init_value=arch['layer_scale_init_values'][i],
+                    window_size=window_size[i]))
             self.stages.append(Stage(
                 patch_embed=(Stem if i == 0 else PatchEmbed)(
                     dims[i], dim, norm_cfg),
@@ -120,6 +132,8 @@ class IFormer(BaseModule):
             module.requires_grad_(False)
         if frozen_stages >= 0:
             self.stages[0].pos_embed.requires_grad_(False)
+        if compile is not False:
+            self.compile(**({} if compile is True else compile))
 
     def forward(self, x: Tensor) -> Tuple[Tensor, ...]:  # (B, C_in, H, W)
         outs = []

@@ -5,7 +5,7 @@ Maps are (B, H, W, C) from end to end, so that nothing is copied between
 layouts: norms and products run over the trailing axis, and torch knows the
 permuted views as channels-last."""
 from functools import partial
-from typing import Callable, Optional
+from typing import Callable, List, Optional
 
 import torch
 import torch.nn.functional as F
@@ -22,7 +22,8 @@ def convolve(conv: Callable[[Tensor], Tensor],
 
 def max_pool(x: Tensor) -> Tensor:  # (B, H, W, C), in and out
     """3x3 max-pooling, stride 1."""
-    if x.requires_grad or x.device.type != 'cpu':
+    if (x.requires_grad or x.device.type != 'cpu'
+            or torch.compiler.is_compiling()):
         x = F.max_pool2d(x.permute(0, 3, 1, 2), 3, stride=1, padding=1)
         return x.permute(0, 2, 3, 1)
     # Without a gradient nobody needs the indices, which cost torch more than
@@ -79,8 +80,38 @@ class MaxPoolBranch(nn.Module):
         return self.pointwise(max_pool(x), gelu=True)  # (B, H, W, 2 dim)
 
 
+def in_windows(function: Callable[[Tensor], Tensor], x: Tensor,
+               side: int) -> Tensor:  # (B, H, W, C)
+    """Applies a function of maps to every window of a map by itself.
+
+    Windows start at the top left; those at the bottom and right edges are
+    what is left of the map. For attention that equals padding to whole
+    windows with what is padded masked.
+    """
+    rows = []
+    for row in _whole_and_rest(x, side, 1):
+        cells = []
+        for cell in _whole_and_rest(row, side, 2):
+            batch, height, width, _ = cell.shape
+            h, w = min(side, height), min(side, width)
+            grid = (batch, height // h, width // w)
+            windows = cell.unflatten(2, (-1, w)).unflatten(1, (-1, h))
+            windows = function(windows.transpose(2, 3).flatten(0, 2))
+            cells.append(windows.unflatten(0, grid).transpose(2, 3)
+                         .flatten(3, 4).flatten(1, 2))
+        rows.append(torch.cat(cells, 2))
+    return torch.cat(rows, 1)
+
+
+def _whole_and_rest(x: Tensor, side: int, axis: int) -> List[Tensor]:
+    """The part that whole windows cover, and what is left, if any."""
+    size = x.shape[axis]
+    parts = x.split((size - size % side, size % side), axis)
+    return [part for part in parts if part.shape[axis]]
+
+
 class LowMixer(nn.Module):
-    """Global multi-head self-attention, on a pooled map in the early stages.
+    """Multi-head self-attention, on a pooled map in the early stages.
 
     Any map size works: the pooled grid is the ceiling of ``H / pool_stride``,
     averages ignore what lies outside the map, and the upsampled result is
@@ -90,12 +121,16 @@ class LowMixer(nn.Module):
         dim: Channels in and out.
         num_heads: Attention heads; ``dim`` is a multiple of it.
         pool_stride: Side of the average-pooling window; 1 pools nothing.
+        window_size: Side of the windows that attend by themselves, in
+            positions of the pooled map; None for the whole map.
     """
 
-    def __init__(self, dim: int, num_heads: int, pool_stride: int) -> None:
+    def __init__(self, dim: int, num_heads: int, pool_stride: int,
+                 window_size: Optional[int] = None) -> None:
         super().__init__()
         self.num_heads = num_heads
         self.pool_stride = pool_stride
+        self.window_size = window_size
         self.qkv = Linear(dim, 3 * dim)
 
     def forward(self, x: Tensor) -> Tensor:  # (B, H, W, dim)
@@ -109,15 +144,20 @@ class LowMixer(nn.Module):
         x = F.interpolate(x, scale_factor=float(self.pool_stride))
         return x.permute(0, 2, 3, 1)[:, :height, :width]
 
-    def attend(self, x: Tensor) -> Tensor:  # (B, h, w, dim)
-        batch, h, w, dim = x.shape
+    def attend(self, x: Tensor) -> Tensor:  # (B, h, w, dim), in and out
         qkv = self.qkv(x)  # (B, h, w, 3 dim)
-        q, k, v = qkv.view(batch, h * w, 3, self.num_heads, -1).permute(
+        if self.window_size is None:
+            return self.attention(qkv)
+        return in_windows(self.attention, qkv, self.window_size)
+
+    def attention(self, qkv: Tensor) -> Tensor:  # (B, h, w, 3 dim)
+        batch, h, w, _ = qkv.shape
+        q, k, v = qkv.reshape(batch, h * w, 3, self.num_heads, -1).permute(
             2, 0, 3, 1, 4)  # each (B, heads, h w, head dim), views
         # The fused kernels never hold an (h w, h w) map. There is no output
         # projection: the mixer's 1x1 convolution follows.
         x = F.scaled_dot_product_attention(q, k, v)
-        return x.transpose(1, 2).reshape(batch, h, w, dim)
+        return x.transpose(1, 2).reshape(batch, h, w, -1)  # (B, h, w, dim)
 
 
 class Fusion(nn.Conv2d):
@@ -154,17 +194,20 @@ class InceptionMixer(nn.Module):
             shared by the two branches of the high mixer.
         num_heads: Attention heads of the low mixer.
         pool_stride: Average pooling before attention.
+        window_size: Windows of the attention, see :class:`LowMixer`.
     """
 
     def __init__(self, dim: int, low_dim: int, num_heads: int,
-                 pool_stride: int) -> None:
+                 pool_stride: int,
+                 window_size: Optional[int] = None) -> None:
         super().__init__()
         half = (dim - low_dim) // 2
         # High part first, low part last, as in the released weights.
         self.split_dims = (half, half, low_dim)
         self.depthwise_branch = DepthwiseBranch(half)
         self.max_pool_branch = MaxPoolBranch(half)
-        self.low_mixer = LowMixer(low_dim, num_heads, pool_stride)
+        self.low_mixer = LowMixer(
+            low_dim, num_heads, pool_stride, window_size)
         width = 4 * half + low_dim
         self.fuse = Fusion(width)
         self.proj = Pointwise(width, dim)

@@ -19,20 +19,36 @@ from mmiformer.backbone.mixer import LowMixer
 CASES = sorted(path.stem for path in GOLDENS.glob('*.npz'))
 
 
-@pytest.mark.parametrize('deploy', [False, True])
-@pytest.mark.parametrize('case', CASES)
-def test_parity_with_the_authors_network(case, deploy, released_keys):
+MODES = {  # arguments that leave the network what it is
+    'plain': {},
+    'deploy': {},
+    'channels_last': {},
+    'window': dict(window_size=40),  # covers every map
+    'compiled': dict(compile=dict(backend='aot_eager', fullgraph=True)),
+    'inductor': dict(compile=True),
+}
+
+
+@pytest.mark.parametrize('case, mode', [
+    pytest.param(case, mode, marks=pytest.mark.slow if mode == 'inductor' or
+                 mode == 'compiled' and case != CASES[-1] else ())
+    for case in CASES for mode in MODES])
+def test_parity_with_the_authors_network(case, mode, released_keys):
     _, arch, size = case.split('_')
     height, width = map(int, size.split('x'))
     golden = np.load(GOLDENS / f'{case}.npz')
-    model = IFormer(arch, out_norms=False).eval()
+    model = IFormer(arch, out_norms=False, **MODES[mode]).eval()
     model.load_state_dict({
         name: torch.from_numpy(np.array(golden_weights.tensor(name, shape)))
         for name, shape in released_keys[f'iformer_{arch}'].items()})
-    if deploy:
+    image = torch.from_numpy(golden_weights.image(height, width))
+    if mode == 'deploy':
         model.switch_to_deploy()
+    if mode == 'channels_last':
+        image = image.contiguous(memory_format=torch.channels_last)
+    torch._dynamo.reset()
     with torch.no_grad():
-        outs = model(torch.from_numpy(golden_weights.image(height, width)))
+        outs = model(image)
     assert len(outs) == 4
     for i, out in enumerate(outs, 1):
         rows, columns = golden[f'stage{i}_stride']
@@ -244,30 +260,6 @@ def test_bf16_autocast_is_finite_and_close(released_small):
         assert error < 0.03 * reference.std()
 
 
-def test_compiles_without_graph_breaks(tiny):
-    torch._dynamo.reset()
-    model = IFormer(**tiny).eval()
-    image = torch.rand(1, 3, 72, 56)
-    compiled = torch.compile(model, fullgraph=True, backend='aot_eager')
-    for out, reference in zip(compiled(image), model(image)):
-        torch.testing.assert_close(out, reference)
-    model.train()
-    compiled = torch.compile(copy.deepcopy(model), fullgraph=True,
-                             backend='aot_eager')
-    for out, reference in zip(compiled(image), model(image)):
-        torch.testing.assert_close(out, reference)
-
-
-@pytest.mark.slow
-def test_compiles_by_inductor(tiny):
-    torch._dynamo.reset()
-    model = IFormer(**tiny).eval()
-    image = torch.rand(1, 3, 72, 56)
-    for out, reference in zip(
-            torch.compile(model, fullgraph=True)(image), model(image)):
-        torch.testing.assert_close(out, reference, atol=1e-4, rtol=1e-4)
-
-
 def test_exports(tiny):
     model = IFormer(**tiny).eval()
     image = torch.rand(1, 3, 72, 56)
@@ -340,6 +332,11 @@ def test_norm_cfg(tiny):
     ('drop_path_rate', 1., 'including, 1'),
     ('drop_path_rate', '0.1', 'number'),
     ('with_cp', (True, ), 'per stage'),
+    ('window_size', 0, 'per stage'),
+    ('window_size', (8, 8), 'per stage'),
+    ('window_size', (8, 8, 8, 7.), 'per stage'),
+    ('compile', 'yes', 'True, False or a dict'),
+    ('compile', dict(speed=9), 'dynamic'),
     ('init_cfg', 'iformer_small.pth', 'dict'),
     ('init_cfg', dict(type='Pretrained'), 'checkpoint'),
 ])

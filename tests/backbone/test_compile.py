@@ -1,0 +1,114 @@
+"""torch.compile: the same numbers, whole graphs, and few of them."""
+import copy
+import pickle
+
+import pytest
+import torch
+from conftest import TINY
+from torch._dynamo.utils import counters
+
+from mmiformer import IFormer
+
+ARCH = dict(TINY, depths=(1, 1, 1, 1), attention_heads=(1, 2, 3, 5))
+CFG = dict(backend='aot_eager', fullgraph=True)  # no code is generated
+# Multiples of 32, as multi-scale training of mmdet hands them over.
+SIZES = [(64, 96), (96, 64), (96, 96), (160, 128), (64, 224)]
+
+
+@pytest.fixture(autouse=True)
+def fresh():
+    """What was compiled before counts towards torch's limits."""
+    torch._dynamo.reset()
+    counters.clear()
+
+
+def pair(compile, **kwargs):
+    """The same network without and with torch.compile."""
+    torch.manual_seed(0)
+    plain = IFormer(ARCH, pretrain_img_size=128, **kwargs)
+    compiled = IFormer(ARCH, pretrain_img_size=128, compile=compile, **kwargs)
+    compiled.load_state_dict(plain.state_dict())
+    return plain, compiled
+
+
+def graphs():
+    return counters['stats']['unique_graphs']
+
+
+def assert_close(results):
+    for one, other in zip(*results):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize('deploy, window_size', [
+    (False, None),
+    pytest.param(True, None, marks=pytest.mark.slow),
+    pytest.param(True, 3, marks=pytest.mark.slow),
+])
+@torch.no_grad()
+def test_one_graph_serves_all_sizes(deploy, window_size):
+    models = pair(dict(CFG, dynamic=True), window_size=window_size)
+    for model in models:
+        model.eval()
+    if deploy:
+        models[1].switch_to_deploy()
+    for size in SIZES:
+        x = torch.rand(2, 3, *size)
+        assert_close([model(x) for model in models])
+    assert graphs() == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('with_cp', [False, True])
+def test_one_graph_serves_training_too(with_cp):
+    models = pair(dict(CFG, dynamic=True), with_cp=with_cp)
+    for size in SIZES:
+        x, results = torch.rand(2, 3, *size), []
+        for model in models:
+            model.zero_grad()
+            outs = model(x)
+            sum(out.square().mean() for out in outs).backward()
+            results.append([*outs, *(p.grad for p in model.parameters())])
+        assert_close(results)
+    assert graphs() == 1
+
+
+@pytest.mark.slow
+@torch.no_grad()
+def test_by_default_a_second_size_ends_recompiling():
+    model = pair(CFG)[1].eval()
+    seen = []
+    for size in [(64, 96), (96, 96), (96, 64), *SIZES]:
+        model(torch.rand(2, 3, *size))
+        seen.append(graphs())
+    # A height that varies is the second graph, a width the third.
+    assert seen == [1, 2, 3, 3, 3, 3, 3, 3]
+
+
+def test_training_has_no_graph_break():
+    models = pair(CFG, drop_path_rate=0.)
+    x = torch.rand(2, 3, 72, 56)
+    assert_close([model(x) for model in models])
+    assert graphs() == 1
+
+
+def test_a_compiled_backbone_is_copied_and_stored_like_any():
+    """As EMA hooks and checkpoints do."""
+    plain, compiled = (model.eval() for model in pair(True))
+    assert compiled.state_dict().keys() == plain.state_dict().keys()
+    x = torch.rand(1, 3, 40, 40)
+    for other in (copy.deepcopy(compiled),
+                  pickle.loads(pickle.dumps(compiled))):
+        assert_close([plain(x), other(x)])
+
+
+@pytest.mark.slow
+def test_generated_code():
+    models = pair(True)
+    x = torch.rand(1, 3, 72, 56)
+    with torch.no_grad():
+        for model in models:
+            model.eval()
+        assert_close([model(x) for model in models])
+        models[1].switch_to_deploy()
+        assert_close([model(x) for model in models])
