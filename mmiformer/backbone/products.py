@@ -9,6 +9,8 @@ from torch import Tensor, nn
 # torch.compile emits on CPUs too. Private to torch, so perhaps not there.
 FUSED = torch.backends.mkldnn.is_available() and hasattr(
     torch.ops.mkldnn, '_linear_pointwise')
+DTYPES = (torch.float32, torch.bfloat16)[
+    :1 + (FUSED and torch.ops.mkldnn._is_mkldnn_bf16_supported())]
 
 
 class _Product(nn.Module):
@@ -29,31 +31,37 @@ class _Product(nn.Module):
             ``(B, H, W, C_out)``.
         """
         rows, weight = x.flatten(0, 2), self.weight.flatten(1)
-        if self.fused and _is_plain(x):
+        dtype = _fused_dtype(x) if self.fused else None
+        # Under autocast the residual stays fp32, and is added in fp32.
+        if dtype is not None and (add is None or add.dtype == dtype):
+            rows, weight = rows.to(dtype), weight.to(dtype)
+            bias = None if self.bias is None else self.bias.to(dtype)
             if add is None:
                 y = torch.ops.mkldnn._linear_pointwise(
-                    rows, weight, self.bias, 'gelu' if gelu else 'none', [],
-                    'none')
+                    rows, weight, bias, 'gelu' if gelu else 'none', [], 'none')
             else:
                 y = torch.ops.mkldnn._linear_pointwise.binary(
-                    rows, add.flatten(0, 2), weight, self.bias, 'add')
+                    rows, add.flatten(0, 2), weight, bias, 'add')
             return y.view(*x.shape[:3], -1)
         y = F.linear(rows, weight, self.bias).view(*x.shape[:3], -1)
         y = F.gelu(y) if gelu else y
         return y if add is None else add + y
 
     def switch_to_deploy(self) -> None:
-        """Lets products of plain fp32 maps on a CPU use the fused kernels."""
+        """Lets products on a CPU use the fused kernels in inference."""
         self.fused = FUSED
 
 
-def _is_plain(x: Tensor) -> bool:
-    """Neither part of a gradient, nor seen by autocast or a tracer."""
-    return (x.dtype == torch.float32 and x.device.type == 'cpu'
-            and not x.requires_grad
-            and not torch.is_autocast_enabled('cpu')
-            and not torch.compiler.is_compiling()
-            and not torch.jit.is_tracing())
+def _fused_dtype(x: Tensor) -> Optional[torch.dtype]:
+    """In which dtype, autocast's if it is on, a fused kernel computes; None
+    where there is none: elsewhere than on a CPU, and for what is part of a
+    gradient or seen by a tracer."""
+    if (x.device.type != 'cpu' or x.requires_grad
+            or torch.compiler.is_compiling() or torch.jit.is_tracing()):
+        return None
+    dtype = (torch.get_autocast_dtype('cpu')
+             if torch.is_autocast_enabled('cpu') else x.dtype)
+    return dtype if dtype in DTYPES else None
 
 
 class Linear(_Product, nn.Linear):

@@ -139,9 +139,9 @@ def test_fused_products_only_where_nobody_would_miss_a_gradient(monkeypatch):
     layer.requires_grad_(False)
     assert layer.fused  # torch of the tested stacks has oneDNN
     calls = []
-    kernel = products._is_plain
-    monkeypatch.setattr(products, '_is_plain', lambda x: calls.append(
-        kernel(x)) or calls[-1])
+    dtype_of = products._fused_dtype
+    monkeypatch.setattr(products, '_fused_dtype', lambda x: calls.append(
+        dtype_of(x)) or calls[-1])
     wide = torch.randn(2, 3, 5, 9)
     x, add = wide[..., 2:8], torch.randn(2, 3, 5, 4)
     expected = F.conv2d(x.permute(0, 3, 1, 2), layer.weight,
@@ -150,12 +150,33 @@ def test_fused_products_only_where_nobody_would_miss_a_gradient(monkeypatch):
     torch.testing.assert_close(layer(x), expected)
     torch.testing.assert_close(layer(x, gelu=True), F.gelu(expected))
     torch.testing.assert_close(layer(x, add=add), expected + add)
-    assert torch.equal(add, before) and calls == [True] * 3
+    assert torch.equal(add, before) and calls == [torch.float32] * 3
     calls.clear()
     layer(x.clone().requires_grad_())
     layer.double()(x.double())
     layer.float()
-    with torch.autocast('cpu', torch.bfloat16):
-        assert layer(x).dtype == torch.bfloat16
+    with torch.autocast('cpu', torch.float16):
+        assert layer(x).dtype == torch.float16
     torch.jit.trace(layer, (x, ), check_trace=False)
-    assert calls == [False] * 4
+    assert calls == [None] * 4
+
+
+@torch.no_grad()
+def test_fused_products_in_bf16():
+    """Autocast's own rounding, and fp32 for the residual."""
+    torch.manual_seed(0)
+    plain = Pointwise(64, 32)
+    fast = copy.deepcopy(plain)
+    fast.switch_to_deploy()
+    x, add = torch.randn(2, 9, 7, 64), 1e-3 * torch.randn(2, 9, 7, 32)
+    for kwargs in (dict(), dict(gelu=True), dict(add=add + 1e3)):
+        exact = plain(x, **kwargs)
+        with torch.autocast('cpu', torch.bfloat16):
+            expected, out = plain(x, **kwargs), fast(x, **kwargs)
+        assert out.dtype == expected.dtype == (
+            torch.float32 if 'add' in kwargs else torch.bfloat16)
+        error = (out - exact).abs().max()
+        assert 0 < error <= 1.5 * (expected - exact).abs().max()
+    out = fast.bfloat16()(x.bfloat16(), add=add.bfloat16())
+    assert out.dtype == torch.bfloat16
+    assert (out - plain.float()(x, add=add)).abs().max() < 0.02
