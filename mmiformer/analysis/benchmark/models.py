@@ -1,7 +1,7 @@
 """What the benchmark times: networks by name, and variants of them."""
 import importlib.util
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Dict, List, Optional, Sequence, Tuple, Type
 
@@ -11,10 +11,14 @@ from torch import nn
 
 from ...backbone.arch import resolve_arch
 from ..paper import PEERS
+from .measure import describe_error
 
 REFERENCE = 'reference'
 MODES = ('forward', 'train')
-SUFFIXES = ('deploy', 'compiled')
+SUFFIXES = ('cp', 'deploy', 'compiled')
+# Of ours for large images: where attention grows with the square of the
+# pixels, each position sees as many others as in pre-training at 224.
+WINDOW_SIZE = (28, 14, 14, None)
 
 
 class Unavailable(Exception):
@@ -38,6 +42,16 @@ class Network:
     replacement: Optional[Type[nn.Module]] = None
     base: Optional[str] = None
 
+    def with_cp(self) -> 'Network':
+        """The same, recomputing activations in backward.
+
+        Raises:
+            Unavailable: It cannot do so.
+        """
+        if self.replacement is not None:
+            raise Unavailable('the network has no with_cp')
+        return replace(self, cfg=dict(self.cfg, with_cp=True))
+
     def build(self) -> nn.Module:
         """The bare backbone.
 
@@ -48,6 +62,8 @@ class Network:
             return self.replacement(self.cfg['arch'])
         try:
             return MODELS.build(dict(self.cfg))
+        except TypeError as error:  # of an argument, say with_cp
+            raise Unavailable(describe_error(error)) from error
         except (ImportError, KeyError, RuntimeError, AttributeError) as error:
             # Registries and half-installed packages raise any of these.
             raise Unavailable('not in the installed packages') from error
@@ -58,12 +74,14 @@ class Variant:
     """A network in a way of running it."""
     name: str
     network: str
+    cp: bool = False
     deploy: bool = False
     compiled: bool = False
 
     def runs(self, mode: str) -> bool:
-        """Whether it has that mode: what is folded does not train."""
-        return not (self.deploy and mode == 'train')
+        """Whether it has that mode: what is folded does not train, and only
+        a training step can save by recomputing."""
+        return not (self.deploy if mode == 'train' else self.cp)
 
 
 def _other(name: str, channels: Sequence[int], **cfg) -> Network:
@@ -112,25 +130,27 @@ def networks(arch: str = 'small', reference: Optional[Path] = None
     """
     channels = resolve_arch(arch)['embed_dims']
     cfg = dict(type='mmiformer.IFormer', arch=arch)
-    found = {our_name(arch): Network(cfg, channels)}
+    name = our_name(arch)
+    found = {name: Network(cfg, channels), f'{name}-window': Network(
+        dict(cfg, window_size=WINDOW_SIZE), channels)}
     if reference is not None and reference.is_file():
         spec = importlib.util.spec_from_file_location(REFERENCE, reference)
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
-        found[REFERENCE] = Network(
-            cfg, channels, module.Reference, our_name(arch))
+        found[REFERENCE] = Network(cfg, channels, module.Reference, name)
     return {**found, **PEER_NETWORKS}
 
 
 def default_variants(known: Dict[str, Network]) -> List[str]:
     """Ours in each mode, the rest as they are."""
-    ours, *others = known
-    return [ours, f'{ours}+deploy', f'{ours}+compiled',
-            f'{ours}+deploy+compiled', *others]
+    ours, windowed, *others = known
+    return [*(ours + mode for mode in ('', '+cp', '+deploy', '+compiled',
+                                       '+deploy+compiled')),
+            windowed, f'{windowed}+deploy', *others]
 
 
 def parse_variant(text: str, known: Dict[str, Network]) -> Variant:
-    """Reads ``NETWORK[+deploy][+compiled]``.
+    """Reads ``NETWORK[+cp][+deploy][+compiled]``.
 
     Raises:
         ValueError: There is no such network or mode.
@@ -144,9 +164,8 @@ def parse_variant(text: str, known: Dict[str, Network]) -> Variant:
     if wrong := [x for x in suffixes if x not in SUFFIXES]:
         raise ValueError(f'variant {text!r}: unknown mode {wrong[0]!r}, '
                          f'choose from {list(SUFFIXES)}')
-    return Variant('+'.join([network, *(x for x in SUFFIXES
-                                        if x in suffixes)]),
-                   network, 'deploy' in suffixes, 'compiled' in suffixes)
+    name = '+'.join([network, *(x for x in SUFFIXES if x in suffixes)])
+    return Variant(name, network, **{x: x in suffixes for x in SUFFIXES})
 
 
 def left_out(variants: Sequence[Variant], known: Dict[str, Network]
@@ -157,6 +176,8 @@ def left_out(variants: Sequence[Variant], known: Dict[str, Network]
         try:
             if variant.network not in built:
                 built[variant.network] = known[variant.network].build()
+            if variant.cp:
+                known[variant.network].with_cp().build()
             if variant.deploy and not hasattr(built[variant.network],
                                               'switch_to_deploy'):
                 raise Unavailable('the network has no switch_to_deploy()')

@@ -156,7 +156,8 @@ class Benchmark:
 
     def build(self, variant: Variant, case: Case) -> nn.Module:
         """The model of a variant, on the device and in its mode."""
-        model = self.task.build(self.known[variant.network])
+        network = self.known[variant.network]
+        model = self.task.build(network.with_cp() if variant.cp else network)
         model.to(self.device)
         model.train(case.mode == 'train')  # not chained: mmdet returns None
         backbone = self.task.backbone(model)

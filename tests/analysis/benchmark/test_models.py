@@ -31,9 +31,16 @@ def test_what_is_left_out():
         'ours': FAKES['plain'],
         'gone': Network(dict(type='mmiformer.Nothing'), (1, )),
         'far': Network(dict(type='nopackage.Nothing'), (1, ))}
+    known['resnet'] = Network(dict(type='mmdet.ResNet', depth=18), (1, ))
+    known['fpn'] = Network(dict(type='mmdet.FPN', in_channels=[8, 8],
+                                out_channels=8, num_outs=2), (8, ))
     variants = [benchmark.parse_variant(name, known) for name in (
-        'here', 'here+deploy', 'ours+deploy', 'gone', 'far+compiled')]
-    assert benchmark.left_out(variants, known) == {
+        'here', 'here+deploy', 'ours+deploy', 'gone', 'far+compiled',
+        'ours+cp', 'resnet+cp', 'fpn+cp')]
+    reasons = benchmark.left_out(variants, known)
+    assert "unexpected keyword argument 'with_cp'" in reasons.pop('fpn+cp')
+    assert reasons == {
+        'ours+cp': 'the network has no with_cp',
         'here+deploy': 'the network has no switch_to_deploy()',
         'gone': 'not in the installed packages',
         'far+compiled': 'not in the installed packages'}

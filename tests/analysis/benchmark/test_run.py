@@ -3,10 +3,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import TINY
 from fakes import Plain, run_fakes
 
 from mmiformer.analysis import benchmark
-from mmiformer.analysis.benchmark.models import Variant
+from mmiformer.analysis.benchmark.models import Network, Variant
 
 ROOT = Path(__file__).parents[3]
 REFERENCE = ROOT / 'tests/reference.py'
@@ -30,18 +31,33 @@ def test_cases_and_variants():
                      benchmark.Case(800, 1280, 1, 'train', 'bf16')]
     assert [case.shape for case in cases] == ['224@8', '800x1280']
     known = benchmark.networks('base', REFERENCE)
-    assert list(known)[:2] == ['iFormer-B', 'reference']
+    assert list(known)[:3] == ['iFormer-B', 'iFormer-B-window', 'reference']
     assert 'reference' not in benchmark.networks('base', ROOT / 'none.py')
     variant = benchmark.parse_variant('iFormer-B+compiled+deploy', known)
     assert variant == Variant('iFormer-B+deploy+compiled', 'iFormer-B',
                               deploy=True, compiled=True)
     assert variant.runs('forward') and not variant.runs('train')
+    variant = benchmark.parse_variant('iFormer-B+cp', known)
+    assert variant.runs('train') and not variant.runs('forward')
     names = benchmark.default_variants(known)
-    assert names[:5] == [
-        'iFormer-B', 'iFormer-B+deploy', 'iFormer-B+compiled',
-        'iFormer-B+deploy+compiled', 'reference']
+    assert names[:8] == [
+        'iFormer-B', 'iFormer-B+cp', 'iFormer-B+deploy', 'iFormer-B+compiled',
+        'iFormer-B+deploy+compiled', 'iFormer-B-window',
+        'iFormer-B-window+deploy', 'reference']
     assert {'ResNet50', 'Swin-T', 'PVT-S', 'PVTv2-B2', 'ConvNeXt-T',
             'PoolFormer-S24'} <= set(names)
+
+
+@pytest.mark.parametrize('cp', [False, True])
+def test_a_variant_recomputes_if_it_is_to(cp):
+    known = benchmark.networks(reference=REFERENCE)
+    known['tiny'] = Network(dict(type='mmiformer.IFormer', arch=TINY), (1, ))
+    bench = benchmark.Benchmark(
+        known, [benchmark.parse_variant('tiny' + '+cp' * cp, known)],
+        benchmark.BackboneTask(), torch.device('cpu'), repeats=1)
+    case, = benchmark.make_cases(['64'], ['train'], ['fp32'])
+    model = bench.build(bench.variants[0], case)
+    assert all(stage.with_cp == cp for stage in model.stages)
 
 
 def test_the_error_is_that_against_the_base():
