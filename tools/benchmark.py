@@ -4,9 +4,12 @@
     tools/benchmark.py --shapes 224@8 --modes forward --variants \\
         iFormer-S iFormer-S+compiled reference Swin-T
     tools/benchmark.py --config configs/mask_rcnn/iformer_s_1x.py --out DIR
+    tools/benchmark.py --config configs/mask_rcnn/iformer_s_shapes.py --parts
 
-A variant is a network, with +deploy (folded for inference) or +compiled (by
-torch.compile) or both. What cannot be built here is left out and named.
+A variant is a network, perhaps with +cp (recomputes activations in backward),
++deploy (folded for inference) and +compiled (by torch.compile). What
+cannot be built here is left out and named. With --parts nothing is compared:
+it says which part of the config's own model takes the time of an iteration.
 """
 import argparse
 import datetime
@@ -31,7 +34,7 @@ from rich.progress import (
 
 from mmiformer.analysis import benchmark
 from mmiformer.backbone.arch import PRESETS
-from mmiformer.engine.launch import load_config
+from mmiformer.engine.launch import load_config, prepare
 
 REFERENCE = Path(__file__).resolve().parents[1] / 'tests' / 'reference.py'
 # For the estimate only: what networks reach of the machine's peak, and what
@@ -45,20 +48,25 @@ def parse_args() -> argparse.Namespace:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--shapes', nargs='+', metavar='H[xW][@BATCH]',
-                        default=benchmark.SHAPES,
-                        help=f'default: {" ".join(benchmark.SHAPES)}')
+                        help=f'default: {" ".join(benchmark.SHAPES)}; with '
+                        '--parts the images of the config')
     parser.add_argument('--modes', nargs='+', default=benchmark.MODES,
                         help='forward, train; default: both')
     parser.add_argument('--dtypes', nargs='+', default=['fp32', 'bf16'],
                         help='fp32, bf16; default: both')
     parser.add_argument('--variants', nargs='+',
-                        metavar='NETWORK[+deploy][+compiled]',
+                        metavar='NETWORK[+MODE]...',
                         help='default: ours in every mode, the plain '
                         'reference, and the peers')
     parser.add_argument('--arch', choices=sorted(PRESETS), default='small',
                         help='size of ours')
     parser.add_argument('--config', help='time the detector or segmentor of '
                         'this config around each backbone')
+    parser.add_argument('--parts', action='store_true', help='with --config: '
+                        'where the time of an iteration goes, from data to '
+                        'post-processing')
+    parser.add_argument('--checkpoint', help='with --parts: trained weights, '
+                        'so that there is something to post-process')
     parser.add_argument('--repeats', type=int, default=10,
                         help='samples of each; default: 10')
     parser.add_argument('--seconds', type=float, default=60,
@@ -71,12 +79,20 @@ def parse_args() -> argparse.Namespace:
     args = parser.parse_args()
     if args.repeats < 1:
         parser.error(f'--repeats {args.repeats}: give 1 or more')
+    if args.parts and not args.config:
+        parser.error('--parts needs --config')
+    if args.checkpoint and not args.parts:
+        parser.error('--checkpoint needs --parts')
     if args.device.startswith('cuda') and not torch.cuda.is_available():
         parser.error(f'--device {args.device}: there is no GPU that this '
                      'torch can use')
     try:
         args.device = torch.device(args.device)
-        args.cases = benchmark.make_cases(args.shapes, args.modes, args.dtypes)
+        args.cases = benchmark.make_cases(
+            args.shapes or benchmark.SHAPES, args.modes, args.dtypes)
+        if args.parts:  # each shape once, or the config's own images
+            args.cases = args.shapes and benchmark.make_cases(
+                args.shapes, ['train'], ['fp32'])
         args.known = benchmark.networks(args.arch, REFERENCE)
         args.variants = [
             benchmark.parse_variant(name, args.known) for name in
@@ -101,6 +117,31 @@ def estimate(bench, cases, rates) -> float:
     return seconds / 60
 
 
+def print_parts(args: argparse.Namespace) -> None:
+    """The tables of --parts: of the config's own images, or of made-up ones
+    of each shape."""
+    cfg = load_config(args.config)
+    try:
+        if not args.cases:
+            prepare(cfg, ('train', 'test'))
+    except (FileNotFoundError, ValueError) as error:
+        sys.exit(f'error: {error}')
+    page = [f'`{shlex.join(["tools/benchmark.py", *sys.argv[1:]])}`, '
+            f'{datetime.date.today()}']
+    for case in args.cases or [None]:
+        shape = case.shape if case else 'the images of the config'
+        print(f'{shape}: {args.repeats} iterations of each', flush=True)
+        table = benchmark.parts_table(benchmark.time_iterations(
+            cfg, args.device, args.repeats, case, args.checkpoint))
+        page += [f'{Path(args.config).stem}, {shape}:', table]
+        print(table)
+    if args.out:
+        args.out.mkdir(parents=True, exist_ok=True)
+        path = args.out / 'parts.md'
+        path.write_text('\n\n'.join(page))
+        print(f'written: {path}')
+
+
 def main() -> None:
     args = parse_args()
     warnings.filterwarnings('ignore')
@@ -110,6 +151,9 @@ def main() -> None:
         torch.set_num_threads(args.threads)
     if args.device.type == 'cpu':
         benchmark.limit_memory()
+    if args.parts:
+        print_parts(args)
+        return
     task = benchmark.BackboneTask()
     if args.config:
         task = benchmark.ModelTask(load_config(args.config),

@@ -1,4 +1,5 @@
 """Times backbones and whole models side by side, see tools/benchmark.py."""
+from .iterations import time_iterations
 from .machine import ceilings, describe, limit_memory
 from .measure import Timing, measure, peak_memory, worst_error
 from .models import (
@@ -13,6 +14,7 @@ from .models import (
                      our_name,
                      parse_variant,
 )
+from .parts import parts_table
 from .report import draw, markdown, save
 from .run import SHAPES, Benchmark, Case, compare, make_cases
 from .tasks import BackboneTask, ModelTask
@@ -22,5 +24,6 @@ __all__ = [
     'ModelTask', 'Network', 'Timing', 'Variant', 'ceilings', 'compare',
     'default_variants', 'describe', 'draw', 'fill', 'left_out',
     'limit_memory', 'make_cases', 'markdown', 'measure', 'networks',
-    'our_name', 'parse_variant', 'peak_memory', 'save', 'worst_error'
+    'our_name', 'parse_variant', 'parts_table', 'peak_memory', 'save',
+    'time_iterations', 'worst_error'
 ]

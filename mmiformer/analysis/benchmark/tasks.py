@@ -86,37 +86,39 @@ class ModelTask(BackboneTask):
     def forward(self, model: nn.Module, images: Tensor) -> object:
         if hasattr(model, 'decode_head'):
             return model(images, mode='tensor')
-        return model.predict(images, self.samples(model, images),
+        return model.predict(images, make_samples(model, images),
                              rescale=False)
 
     def loss(self, model: nn.Module, images: Tensor) -> Tensor:
-        losses = model.loss(images, self.samples(model, images))
+        losses = model.loss(images, make_samples(model, images))
         return model.parse_losses(losses)[0]
 
-    def samples(self, model: nn.Module, images: Tensor) -> List:
-        """Ten objects, or two regions, in every image."""
-        size = tuple(images.shape[2:])
-        meta = dict(img_shape=size, ori_shape=size, pad_shape=size,
-                    batch_input_shape=size, scale_factor=(1., 1.), img_id=0)
-        if hasattr(model, 'decode_head'):
-            from mmseg.structures import SegDataSample
-            labels = torch.zeros(1, *size, dtype=torch.long,
-                                 device=images.device)
-            labels[:, size[0] // 2:] = 1
-            return [SegDataSample(
-                metainfo=meta, gt_sem_seg=PixelData(data=labels))
-                for _ in images]
-        import numpy as np
-        from mmdet.structures import DetDataSample
-        from mmdet.structures.mask import BitmapMasks
-        height, width = size
-        corners = [(i * width / 20, i * height / 20) for i in range(10)]
-        boxes = images.new_tensor([
-            (x, y, x + width / 2, y + height / 2) for x, y in corners])
-        masks = np.zeros((10, height, width), np.uint8)
-        for mask, (x, y) in zip(masks, corners):
-            mask[int(y):int(y) + height // 2, int(x):int(x) + width // 2] = 1
-        return [DetDataSample(metainfo=meta, gt_instances=InstanceData(
-            bboxes=boxes, labels=torch.zeros(
-                10, dtype=torch.long, device=images.device),
-            masks=BitmapMasks(masks, height, width))) for _ in images]
+
+def make_samples(model: nn.Module, images: Tensor) -> List:
+    """Ten objects, or two regions, in every image."""
+    size = tuple(images.shape[2:])
+    meta = dict(img_shape=size, ori_shape=size, pad_shape=size,
+                batch_input_shape=size, scale_factor=(1., 1.), img_id=0)
+    if hasattr(model, 'decode_head'):
+        from mmseg.structures import SegDataSample
+        labels = torch.zeros(1, *size, dtype=torch.long,
+                             device=images.device)
+        labels[:, size[0] // 2:] = 1
+        return [SegDataSample(
+            metainfo=meta, gt_sem_seg=PixelData(data=labels))
+            for _ in images]
+    import numpy as np
+    from mmdet.structures import DetDataSample
+    from mmdet.structures.mask import BitmapMasks
+    height, width = size
+    corners = [(i * width / 20, i * height / 20) for i in range(10)]
+    boxes = torch.tensor([
+        (x, y, x + width / 2, y + height / 2) for x, y in corners],
+        device=images.device)
+    masks = np.zeros((10, height, width), np.uint8)
+    for mask, (x, y) in zip(masks, corners):
+        mask[int(y):int(y) + height // 2, int(x):int(x) + width // 2] = 1
+    return [DetDataSample(metainfo=meta, gt_instances=InstanceData(
+        bboxes=boxes, labels=torch.zeros(
+            10, dtype=torch.long, device=images.device),
+        masks=BitmapMasks(masks, height, width))) for _ in images]
