@@ -1,6 +1,6 @@
 """Checks of the backbone's arguments: a ValueError names what is wrong."""
 import inspect
-from typing import Collection, Optional, Tuple
+from typing import Collection, Optional, Sequence, Tuple
 
 import torch
 
@@ -93,13 +93,25 @@ def window_size(value, num_stages: int) -> Tuple[Optional[int], ...]:
     return tuple(values)
 
 
-def compile_cfg(value) -> None:
-    """False, True, or a dict of arguments of torch.compile."""
+def compile_cfg(value, window_size: Sequence[Optional[int]]
+                ) -> Optional[dict]:
+    """False, True, or a dict of arguments of torch.compile, as such a dict;
+    None for False."""
     known = set(inspect.signature(torch.compile).parameters) - {'model'}
     if not isinstance(value, bool) and (
             not isinstance(value, dict) or not set(value) <= known):
         raise ValueError(f'compile={value!r} must be True, False or a dict '
                          f'with keys of {sorted(known)}')
+    if value is False:
+        return None
+    cfg = {} if value is True else dict(value)
+    # Windows of symbolic sizes keep torch 2.13 busy for more than 10 minutes.
+    if any(window_size) and cfg.setdefault('dynamic', False) is not False:
+        raise ValueError(
+            f'compile={value!r} with window_size={tuple(window_size)!r}: '
+            'torch does not get through dynamic sizes of windows; leave '
+            'dynamic out, and every image size gets a graph of its own')
+    return cfg
 
 
 def init_cfg(value) -> None:

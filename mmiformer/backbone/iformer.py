@@ -51,7 +51,9 @@ class IFormer(BaseModule):
             stage. None, as in the paper: every position sees all others. A
             window that covers the map is the same as None.
         compile: Compiles ``forward`` by torch.compile at its first call:
-            True, or a dict of torch.compile's arguments.
+            True, or a dict of torch.compile's arguments. With
+            ``dict(dynamic=True)`` one graph serves images of any size. With
+            windows every size has its own.
         init_cfg: ``dict(type='Pretrained', checkpoint=<path, URL or name>)``
             loads released weights (``'mmiformer://iformer_small'``) or those
             of a trained model that has an iFormer backbone; every tensor must
@@ -91,7 +93,7 @@ class IFormer(BaseModule):
         checks.drop_path_rate(drop_path_rate)
         with_cp = checks.with_cp(with_cp, NUM_STAGES)
         window_size = checks.window_size(window_size, NUM_STAGES)
-        checks.compile_cfg(compile)
+        compile_cfg = checks.compile_cfg(compile, window_size)
         checks.init_cfg(init_cfg)
         super().__init__(init_cfg)
         self.deployed = False
@@ -132,8 +134,8 @@ class IFormer(BaseModule):
             module.requires_grad_(False)
         if frozen_stages >= 0:
             self.stages[0].pos_embed.requires_grad_(False)
-        if compile is not False:
-            self.compile(**({} if compile is True else compile))
+        if compile_cfg is not None:
+            self.compile(**compile_cfg)
 
     def forward(self, x: Tensor) -> Tuple[Tensor, ...]:  # (B, C_in, H, W)
         outs = []

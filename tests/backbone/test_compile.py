@@ -40,14 +40,11 @@ def assert_close(results):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize('deploy, window_size', [
-    (False, None),
-    pytest.param(True, None, marks=pytest.mark.slow),
-    pytest.param(True, 3, marks=pytest.mark.slow),
-])
+@pytest.mark.parametrize('deploy', [
+    False, pytest.param(True, marks=pytest.mark.slow)])
 @torch.no_grad()
-def test_one_graph_serves_all_sizes(deploy, window_size):
-    models = pair(dict(CFG, dynamic=True), window_size=window_size)
+def test_one_graph_serves_all_sizes(deploy):
+    models = pair(dict(CFG, dynamic=True))
     for model in models:
         model.eval()
     if deploy:
@@ -56,6 +53,17 @@ def test_one_graph_serves_all_sizes(deploy, window_size):
         x = torch.rand(2, 3, *size)
         assert_close([model(x) for model in models])
     assert graphs() == 1
+
+
+@torch.no_grad()
+def test_a_graph_for_each_size_with_windows():
+    models = [model.eval() for model in pair(CFG, window_size=(4, 2, 2, None))]
+    for size in SIZES[:2]:
+        x = torch.rand(2, 3, *size)
+        assert_close([model(x) for model in models])
+    assert graphs() == 2
+    with pytest.raises(ValueError, match='leave dynamic out'):
+        IFormer(ARCH, window_size=4, compile=dict(dynamic=True))
 
 
 @pytest.mark.slow
