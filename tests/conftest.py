@@ -4,6 +4,7 @@ import os
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -23,6 +24,32 @@ TINY = dict(
     attention_heads=(1, 2, (2, 3), 5))
 
 
+def assert_parity(outs, case):
+    """The stage outputs are those of the authors' network, unnormalised."""
+    golden = np.load(GOLDENS / f'{case}.npz')
+    assert len(outs) == 4
+    for i, out in enumerate(outs, 1):
+        rows, columns = golden[f'stage{i}_stride']
+        assert out.shape == tuple(golden[f'stage{i}_shape'])
+        error = np.abs(out[:, :, ::rows, ::columns].numpy() -
+                       golden[f'stage{i}']).max()
+        assert error < 1e-4 * golden[f'stage{i}_std']
+        assert abs(out.mean() - golden[f'stage{i}_mean']) < 1e-4
+        assert abs(out.std() - golden[f'stage{i}_std']) < 1e-3
+
+
+def golden_image(case):
+    """The input of a case, named by its size: (1, 3, H, W)."""
+    height, width = map(int, case.split('_')[-1].split('x'))
+    return torch.from_numpy(golden_weights.image(height, width))
+
+
+def golden_state(arch, released_keys):
+    """The weights of the cases of a size, under the released names."""
+    return {name: torch.from_numpy(np.array(golden_weights.tensor(name, shape)))
+            for name, shape in released_keys[f'iformer_{arch}'].items()}
+
+
 @pytest.fixture
 def tiny():
     """Keyword arguments of a small backbone with every feature of a large."""
@@ -38,9 +65,7 @@ def released_keys():
 @pytest.fixture(scope='session')
 def released_small(released_keys):
     """A state dict as iformer_small.pth has it, with the goldens' values."""
-    return {name: torch.from_numpy(golden_weights.tensor(name, shape))
-            if shape else torch.tensor(0)
-            for name, shape in released_keys['iformer_small'].items()}
+    return golden_state('small', released_keys)
 
 
 @pytest.fixture(scope='session')

@@ -4,10 +4,16 @@ import subprocess
 import sys
 from functools import partial
 
-import numpy as np
 import pytest
 import torch
-from conftest import GOLDENS, TINY, golden_weights
+from conftest import (
+    GOLDENS,
+    TINY,
+    assert_parity,
+    golden_image,
+    golden_state,
+    golden_weights,
+)
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -34,30 +40,16 @@ MODES = {  # arguments that leave the network what it is
                  mode == 'compiled' and case != CASES[-1] else ())
     for case in CASES for mode in MODES])
 def test_parity_with_the_authors_network(case, mode, released_keys):
-    _, arch, size = case.split('_')
-    height, width = map(int, size.split('x'))
-    golden = np.load(GOLDENS / f'{case}.npz')
+    arch, image = case.split('_')[1], golden_image(case)
     model = IFormer(arch, out_norms=False, **MODES[mode]).eval()
-    model.load_state_dict({
-        name: torch.from_numpy(np.array(golden_weights.tensor(name, shape)))
-        for name, shape in released_keys[f'iformer_{arch}'].items()})
-    image = torch.from_numpy(golden_weights.image(height, width))
+    model.load_state_dict(golden_state(arch, released_keys))
     if mode == 'deploy':
         model.switch_to_deploy()
     if mode == 'channels_last':
         image = image.contiguous(memory_format=torch.channels_last)
     torch._dynamo.reset()
     with torch.no_grad():
-        outs = model(image)
-    assert len(outs) == 4
-    for i, out in enumerate(outs, 1):
-        rows, columns = golden[f'stage{i}_stride']
-        assert out.shape == tuple(golden[f'stage{i}_shape'])
-        error = np.abs(out[:, :, ::rows, ::columns].numpy() -
-                       golden[f'stage{i}']).max()
-        assert error < 1e-4 * golden[f'stage{i}_std']
-        assert abs(out.mean() - golden[f'stage{i}_mean']) < 1e-4
-        assert abs(out.std() - golden[f'stage{i}_std']) < 1e-3
+        assert_parity(model(image), case)
 
 
 def test_parity_has_every_case():

@@ -1,8 +1,13 @@
 """The network against the plain reference: values, gradients, and work."""
-import numpy as np
 import pytest
 import torch
-from conftest import GOLDENS, TINY, golden_weights
+from conftest import (
+    TINY,
+    assert_parity,
+    golden_image,
+    golden_state,
+    golden_weights,
+)
 from reference import Reference
 
 from mmiformer import IFormer
@@ -84,23 +89,14 @@ def test_every_gradient_equals_the_reference(tiny_pair, size):
 
 @torch.no_grad()
 def test_the_reference_has_parity_with_the_authors_network(released_keys):
-    golden = np.load(next(GOLDENS.glob('*_small_192x320.npz')))
     with torch.device('meta'):
         ours = IFormer('small', out_norms=False)
         reference = Reference('small', out_norms=False)
     # Through ours, whose state dict turns released names into its own.
-    ours.load_state_dict({
-        name: torch.from_numpy(np.array(golden_weights.tensor(name, shape)))
-        for name, shape in released_keys['iformer_small'].items()},
-        assign=True)
+    ours.load_state_dict(golden_state('small', released_keys), assign=True)
     reference.load_state_dict(ours.state_dict(), assign=True)
-    outs = reference.eval()(torch.from_numpy(golden_weights.image(192, 320)))
-    for i, out in enumerate(outs, 1):
-        rows, columns = golden[f'stage{i}_stride']
-        assert out.shape == tuple(golden[f'stage{i}_shape'])
-        error = np.abs(out[:, :, ::rows, ::columns].numpy() -
-                       golden[f'stage{i}']).max()
-        assert error < 1e-4 * golden[f'stage{i}_std']
+    case = 'iformer_small_192x320'
+    assert_parity(reference.eval()(golden_image(case)), case)
 
 
 def test_the_reference_does_the_same_work(tiny_pair):
