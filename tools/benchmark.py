@@ -121,6 +121,8 @@ def print_parts(args: argparse.Namespace) -> None:
     """The tables of --parts: of the config's own images, or of made-up ones
     of each shape."""
     cfg = load_config(args.config)
+    if args.checkpoint:  # in place of what training would start from
+        cfg.load_from, cfg.model.backbone.init_cfg = args.checkpoint, None
     try:
         if not args.cases:
             prepare(cfg, ('train', 'test'))

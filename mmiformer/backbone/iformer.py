@@ -169,7 +169,7 @@ class IFormer(BaseModule):
         Every change is an identity: BatchNorm goes into the convolution
         before it, layer scale into the product before it, the fusion's
         addition into its kernel, and on a CPU products take GELU and the
-        residual along. Outputs stay the same to 2e-5 of a map's deviation.
+        residual along. Outputs stay the same to 3e-5 of a map's deviation.
         What is folded cannot be trained, nor loaded anew.
         """
         if self.deployed:
