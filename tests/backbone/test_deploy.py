@@ -135,6 +135,8 @@ def test_fused_products_only_where_nobody_would_miss_a_gradient(monkeypatch):
     """Fused kernels know neither gradients nor autocast nor tracers."""
     torch.manual_seed(0)
     layer = Pointwise(6, 4)
+    layer(torch.randn(2, 3, 5, 6)).sum().backward()
+    assert layer.weight.grad.abs().min() > 0
     layer.switch_to_deploy()
     layer.requires_grad_(False)
     assert layer.fused  # torch of the tested stacks has oneDNN

@@ -161,6 +161,15 @@ def test_real_models_on_made_up_images(config, configs):
     assert columns['testing']['post-processing'] > 0
 
 
+def test_weights_that_do_not_fit_are_named(tmp_path, configs):
+    cfg = Config.fromfile(configs / 'fpn_ade20k/iformer_s_shapes.py')
+    torch.save(dict(state_dict={'backbone.x': torch.ones(1)}),
+               tmp_path / 'other.pth')
+    with pytest.raises(ValueError, match='matches no tensor of the iFormer'):
+        time_iterations(cfg, torch.device('cpu'), repeats=1,
+                        checkpoint=str(tmp_path / 'other.pth'))
+
+
 def test_the_tool_on_a_configs_own_images(tmp_path, configs):
     child = tmp_path / 'child.py'
     child.write_text(
