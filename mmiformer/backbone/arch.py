@@ -2,6 +2,7 @@
 from typing import Dict, Union
 
 from . import checks
+from .mixer import ATTENTION, HIGH_BRANCHES
 
 NUM_STAGES = 4
 
@@ -26,7 +27,10 @@ PRESETS: Dict[str, dict] = {
 DEFAULTS = dict(
     pool_strides=(2, 2, 1, 1),
     layer_scale_init_values=(None, None, 1e-6, 1e-6),
-    mlp_ratio=4)
+    mlp_ratio=4,
+    branches=('depthwise', 'max_pool', 'attention'),
+    kernel_size=3,
+    fusion=True)
 
 HEAD_DIM = 32  # of every published size
 
@@ -40,7 +44,13 @@ def resolve_arch(arch: Union[str, dict]) -> dict:
             of ``attention_heads`` is an int or one int per block), and
             optionally ``num_heads`` (one per stage, by default one for every
             32 channels), ``pool_strides``, ``layer_scale_init_values`` (None
-            for no layer scale) and ``mlp_ratio``.
+            for no layer scale) and ``mlp_ratio``; for ablations of the mixer
+            ``branches`` (any of ``'depthwise'``, ``'conv'``, ``'max_pool'``,
+            ``'avg_pool'`` and ``'attention'``), ``kernel_size`` of the high
+            mixer, and ``fusion`` (False: branches are only concatenated).
+            With ``base``, a key of :data:`PRESETS`, only what differs from
+            that one. Where attention is the only branch it has all heads,
+            where it is none of them, no head.
 
     Returns:
         A new dict with all of these keys, ``attention_heads`` as one tuple
@@ -57,6 +67,12 @@ def resolve_arch(arch: Union[str, dict]) -> dict:
     if not isinstance(arch, dict):
         raise ValueError(f'arch={arch!r} must be one of {sorted(PRESETS)} '
                          'or a dict')
+    if 'base' in arch:
+        if arch['base'] not in PRESETS:
+            raise ValueError(f"arch['base']={arch['base']!r} is unknown: "
+                             f'choose from {sorted(PRESETS)}')
+        arch = {**PRESETS[arch['base']], **arch}
+        del arch['base']
     required = {'embed_dims', 'depths', 'attention_heads'}
     known = required | {'num_heads'} | set(DEFAULTS)
     if missing := required - set(arch):
@@ -70,8 +86,15 @@ def resolve_arch(arch: Union[str, dict]) -> dict:
             arch[key] = tuple(dim // HEAD_DIM for dim in arch['embed_dims'])
         arch[key] = checks.positive_ints(
             f"arch['{key}']", arch[key], NUM_STAGES)
-    arch['attention_heads'] = _expand_heads(arch['attention_heads'],
-                                            arch['depths'])
+    _check_mixer(arch)
+    attention = ATTENTION in arch['branches']
+    if attention and len(arch['branches']) > 1:
+        arch['attention_heads'] = _expand_heads(arch['attention_heads'],
+                                                arch['depths'])
+    else:
+        arch['attention_heads'] = tuple(
+            (heads * attention, ) * depth
+            for heads, depth in zip(arch['num_heads'], arch['depths']))
     _check_channels(arch)
     _check_layer_scale(arch['layer_scale_init_values'])
     if not checks.is_number(arch['mlp_ratio']) or arch['mlp_ratio'] <= 0:
@@ -91,7 +114,21 @@ def _expand_heads(heads, depths) -> tuple:
         for i, (entry, depth) in enumerate(zip(heads, depths)))
 
 
+def _check_mixer(arch: dict) -> None:
+    branches, known = arch['branches'], (*HIGH_BRANCHES, ATTENTION)
+    if (not isinstance(branches, (tuple, list)) or not branches
+            or len(set(branches)) < len(branches)
+            or not set(branches) <= set(known)):
+        raise ValueError(f"arch['branches']={branches!r} must be some of "
+                         f'{list(known)}, each once')
+    size = arch['kernel_size']
+    if not checks.is_int(size) or size < 1 or size % 2 == 0:
+        raise ValueError(f"arch['kernel_size']={size!r} must be an odd int")
+    checks.boolean("arch['fusion']", arch['fusion'])
+
+
 def _check_channels(arch: dict) -> None:
+    sharers = len(set(arch['branches']) - {ATTENTION})
     for i, (dim, heads, attention_heads) in enumerate(
             zip(arch['embed_dims'], arch['num_heads'],
                 arch['attention_heads'])):
@@ -101,12 +138,12 @@ def _check_channels(arch: dict) -> None:
                 f'num_heads[{i}]={heads}')
         for count in attention_heads:
             high_dim = dim - count * (dim // heads)
-            if high_dim < 2 or high_dim % 2:
+            if sharers and (high_dim < sharers or high_dim % sharers):
                 raise ValueError(
                     f'arch: stage {i} has {heads} heads of {dim // heads} '
                     f'channels; with {count} of them for attention, '
-                    f'{high_dim} channels are left for the two branches of '
-                    'the high mixer: they need an even number, at least 2')
+                    f'{high_dim} channels are left for the {sharers} branches '
+                    'of the high mixer: they need a multiple of that')
 
 
 def _check_layer_scale(values) -> None:

@@ -12,6 +12,7 @@ from . import checks
 from .arch import NUM_STAGES, resolve_arch
 from .checkpoint import adapt_state_dict, load_pretrained
 from .layers import BATCH_NORMS, Block, PatchEmbed, Stage, Stem
+from .mixer import InceptionMixer
 
 
 # The root registry too, so that plain `type='IFormer'` is found from mmdet,
@@ -110,16 +111,22 @@ class IFormer(BaseModule):
         self.stages = nn.ModuleList()
         for i, dim in enumerate(arch['embed_dims']):
             blocks = nn.ModuleList()
-            for attention_heads in arch['attention_heads'][i]:
+            for heads in arch['attention_heads'][i]:
+                mixer = InceptionMixer(
+                    dim=dim,
+                    low_dim=heads * (dim // arch['num_heads'][i]),
+                    num_heads=heads,
+                    pool_stride=arch['pool_strides'][i],
+                    window_size=window_size[i],
+                    branches=arch['branches'],
+                    kernel_size=arch['kernel_size'],
+                    fusion=arch['fusion'])
                 blocks.append(Block(
                     dim=dim,
-                    low_dim=attention_heads * (dim // arch['num_heads'][i]),
-                    attention_heads=attention_heads,
-                    pool_stride=arch['pool_strides'][i],
+                    mixer=mixer,
                     mlp_ratio=arch['mlp_ratio'],
                     drop_path=drop_paths.pop(0),
-                    layer_scale_init_value=arch['layer_scale_init_values'][i],
-                    window_size=window_size[i]))
+                    layer_scale_init_value=arch['layer_scale_init_values'][i]))
             self.stages.append(Stage(
                 patch_embed=(Stem if i == 0 else PatchEmbed)(
                     dims[i], dim, norm_cfg),

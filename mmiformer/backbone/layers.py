@@ -139,10 +139,9 @@ class Block(nn.Module):
     """``x + mixer(norm(x))``, then ``x + mlp(norm(x))``, each branch through
     layer scale (where the stage has it) and drop path."""
 
-    def __init__(self, dim: int, low_dim: int, attention_heads: int,
-                 pool_stride: int, mlp_ratio: float, drop_path: float,
-                 layer_scale_init_value: Optional[float],
-                 window_size: Optional[int] = None) -> None:
+    def __init__(self, dim: int, mixer: InceptionMixer, mlp_ratio: float,
+                 drop_path: float,
+                 layer_scale_init_value: Optional[float]) -> None:
         super().__init__()
 
         def scale() -> nn.Module:
@@ -151,8 +150,7 @@ class Block(nn.Module):
             return LayerScale(dim, layer_scale_init_value)
 
         self.norm1 = nn.LayerNorm(dim, eps=LAYER_NORM_EPS)
-        self.mixer = InceptionMixer(
-            dim, low_dim, attention_heads, pool_stride, window_size)
+        self.mixer = mixer
         self.scale1 = scale()
         self.norm2 = nn.LayerNorm(dim, eps=LAYER_NORM_EPS)
         self.mlp = Mlp(dim, int(dim * mlp_ratio))

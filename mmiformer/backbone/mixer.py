@@ -5,7 +5,7 @@ Maps are (B, H, W, C) from end to end, so that nothing is copied between
 layouts: norms and products run over the trailing axis, and torch knows the
 permuted views as channels-last."""
 from functools import partial
-from typing import Callable, List, Optional
+from typing import Callable, List, Optional, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -20,11 +20,13 @@ def convolve(conv: Callable[[Tensor], Tensor],
     return conv(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
 
 
-def max_pool(x: Tensor) -> Tensor:  # (B, H, W, C), in and out
-    """3x3 max-pooling, stride 1."""
-    if (x.requires_grad or x.device.type != 'cpu'
+def max_pool(x: Tensor, kernel_size: int = 3
+             ) -> Tensor:  # (B, H, W, C), in and out
+    """Max-pooling, stride 1; the kernel's side is odd."""
+    if (kernel_size != 3 or x.requires_grad or x.device.type != 'cpu'
             or torch.compiler.is_compiling()):
-        x = F.max_pool2d(x.permute(0, 3, 1, 2), 3, stride=1, padding=1)
+        x = F.max_pool2d(x.permute(0, 3, 1, 2), kernel_size, stride=1,
+                         padding=kernel_size // 2)
         return x.permute(0, 2, 3, 1)
     # Without a gradient nobody needs the indices, which cost torch more than
     # the maxima do.
@@ -47,18 +49,30 @@ def _maximum_of_three(x: Tensor, axis: int) -> Tensor:
     return out
 
 
+def avg_pool(x: Tensor, kernel_size: int
+             ) -> Tensor:  # (B, H, W, C), in and out
+    """Average-pooling, stride 1, of what lies inside the map."""
+    x = F.avg_pool2d(x.permute(0, 3, 1, 2), kernel_size, stride=1,
+                     padding=kernel_size // 2, count_include_pad=False)
+    return x.permute(0, 2, 3, 1)
+
+
 class DepthwiseBranch(nn.Module):
     """One half of the high mixer: 1x1 convolution, then depthwise 3x3.
 
     Args:
         dim: Channels in; twice as many go out, as in the released weights.
+        kernel_size: Side of the second kernel, odd.
+        dense: Whether that one is a full convolution, not a depthwise one.
     """
 
-    def __init__(self, dim: int) -> None:
+    def __init__(self, dim: int, kernel_size: int = 3,
+                 dense: bool = False) -> None:
         super().__init__()
         self.pointwise = Pointwise(dim, 2 * dim, bias=False)
         self.depthwise = nn.Conv2d(
-            2 * dim, 2 * dim, 3, padding=1, groups=2 * dim, bias=False)
+            2 * dim, 2 * dim, kernel_size, padding=kernel_size // 2,
+            groups=1 if dense else 2 * dim, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:  # (B, H, W, dim)
         x = convolve(self.depthwise, self.pointwise(x))
@@ -70,14 +84,19 @@ class MaxPoolBranch(nn.Module):
 
     Args:
         dim: Channels in; twice as many go out.
+        kernel_size: Side of the pooling window, odd.
+        pool: :func:`max_pool` or :func:`avg_pool`.
     """
 
-    def __init__(self, dim: int) -> None:
+    def __init__(self, dim: int, kernel_size: int = 3,
+                 pool: Callable[[Tensor, int], Tensor] = max_pool) -> None:
         super().__init__()
+        self.kernel_size, self.pool = kernel_size, pool
         self.pointwise = Pointwise(dim, 2 * dim)
 
     def forward(self, x: Tensor) -> Tensor:  # (B, H, W, dim)
-        return self.pointwise(max_pool(x), gelu=True)  # (B, H, W, 2 dim)
+        x = self.pool(x, self.kernel_size)
+        return self.pointwise(x, gelu=True)  # (B, H, W, 2 dim)
 
 
 def in_windows(function: Callable[[Tensor], Tensor], x: Tensor,
@@ -185,39 +204,61 @@ class Fusion(nn.Conv2d):
         self.folded[:, :, 1, 1] += 1
 
 
+# The branches of the high mixer: the module's name, and how it is built. The
+# first and the third are the paper's.
+HIGH_BRANCHES = {
+    'depthwise': ('depthwise_branch', DepthwiseBranch),
+    'conv': ('conv_branch', partial(DepthwiseBranch, dense=True)),
+    'max_pool': ('max_pool_branch', MaxPoolBranch),
+    'avg_pool': ('avg_pool_branch', partial(MaxPoolBranch, pool=avg_pool)),
+}
+ATTENTION = 'attention'
+
+
 class InceptionMixer(nn.Module):
     """Splits the channels over the branches, joins and fuses their outputs.
 
     Args:
         dim: Channels in and out.
-        low_dim: Channels that go to attention; the rest, an even number, is
-            shared by the two branches of the high mixer.
+        low_dim: Channels that go to attention; the others are shared equally
+            by the branches of the high mixer.
         num_heads: Attention heads of the low mixer.
         pool_stride: Average pooling before attention.
         window_size: Windows of the attention, see :class:`LowMixer`.
+        branches: Keys of :data:`HIGH_BRANCHES`, and ``'attention'``.
+        kernel_size: Of the high mixer, odd.
+        fusion: Whether a depthwise convolution mixes what the branches give,
+            or it is only concatenated.
     """
 
     def __init__(self, dim: int, low_dim: int, num_heads: int,
-                 pool_stride: int,
-                 window_size: Optional[int] = None) -> None:
+                 pool_stride: int, window_size: Optional[int] = None,
+                 branches: Sequence[str] = ('depthwise', 'max_pool',
+                                            ATTENTION),
+                 kernel_size: int = 3, fusion: bool = True) -> None:
         super().__init__()
-        half = (dim - low_dim) // 2
+        high = [name for name in branches if name != ATTENTION]
+        share = (dim - low_dim) // max(len(high), 1)
         # High part first, low part last, as in the released weights.
-        self.split_dims = (half, half, low_dim)
-        self.depthwise_branch = DepthwiseBranch(half)
-        self.max_pool_branch = MaxPoolBranch(half)
-        self.low_mixer = LowMixer(
-            low_dim, num_heads, pool_stride, window_size)
-        width = 4 * half + low_dim
-        self.fuse = Fusion(width)
+        self.parts, self.split_dims = [], []
+        for name in high:
+            attribute, build = HIGH_BRANCHES[name]
+            setattr(self, attribute, build(share, kernel_size))
+            self.parts.append(attribute)
+            self.split_dims.append(share)
+        if low_dim:
+            self.low_mixer = LowMixer(
+                low_dim, num_heads, pool_stride, window_size)
+            self.parts.append('low_mixer')
+            self.split_dims.append(low_dim)
+        width = 2 * share * len(high) + low_dim
+        self.fuse = Fusion(width) if fusion else nn.Identity()
         self.proj = Pointwise(width, dim)
 
     def forward(self, x: Tensor, add: Optional[Tensor] = None) -> Tensor:
         """``(B, H, W, dim)`` to the same, plus ``add`` if there is one."""
-        depthwise, max_pool, low = x.split(self.split_dims, dim=3)
         x = torch.cat([
-            self.depthwise_branch(depthwise),
-            self.max_pool_branch(max_pool),
-            self.low_mixer(low),
+            getattr(self, name)(part) for name, part in
+            zip(self.parts, x.split(self.split_dims, dim=3))
         ], dim=3)  # (B, H, W, width)
         return self.proj(self.fuse(x), add=add)

@@ -10,7 +10,7 @@ from torch import nn
 from mmiformer import IFormer
 from mmiformer.backbone import products
 from mmiformer.backbone.layers import Block, Stem
-from mmiformer.backbone.mixer import Fusion, max_pool
+from mmiformer.backbone.mixer import Fusion, InceptionMixer, max_pool
 from mmiformer.backbone.products import Pointwise
 
 
@@ -121,7 +121,7 @@ def test_each_part_folds_alone():
     x = torch.rand(1, 3, 9, 9)
     stem = Stem(3, 8, dict(type='BN')).eval()
     nn.init.normal_(stem.norm1.running_mean)
-    block = Block(8, 4, 1, 2, 4., 0., .5).eval()
+    block = Block(8, InceptionMixer(8, 4, 1, 2), 4., 0., .5).eval()
     with torch.no_grad():
         before = block(stem(x).permute(0, 2, 3, 1))
         for part in (stem, block, block.mixer.fuse):
