@@ -9,6 +9,9 @@ import numpy as np
 matplotlib.use('Agg')  # no screen is needed
 import matplotlib.pyplot as plt  # noqa: E402
 from matplotlib.patches import Patch, Rectangle  # noqa: E402
+from torch import Tensor  # noqa: E402
+
+from .spectrum import relative_log_amplitude  # noqa: E402
 
 Colour = Tuple[int, int, int]
 
@@ -88,6 +91,44 @@ def draw_instances(ax, image: np.ndarray, instances: List[Dict],
             ax.text(left, max(top - 2, 6), f"{instance['score']:.2f}",
                     fontsize=6, color='white',
                     bbox=dict(facecolor=colour, pad=0.6, linewidth=0))
+
+
+def draw_spectra(path: Path, spectra: Dict[str, Tensor], title: str) -> None:
+    """Saves the curves of relative log amplitude, and each 2-D spectrum.
+
+    Args:
+        path: PNG file.
+        spectra: Of :func:`~.spectrum.log_amplitude`, by the layer's name.
+        title: Above the picture.
+    """
+    columns = -(-len(spectra) // 3)
+    figure = plt.figure(figsize=(5 + 2.2 * columns, 6.4))
+    left, right = figure.subfigures(1, 2, width_ratios=(5, 2.2 * columns))
+    ax = left.subplots()
+    for name, spectrum in spectra.items():
+        frequencies, values = relative_log_amplitude(spectrum)
+        ax.plot(frequencies, values, marker='.', label=_short(name))
+    ax.set(xlabel='frequency, in units of pi',
+           ylabel='log amplitude, relative to that of frequency 0')
+    ax.legend(fontsize=7, ncol=3, loc='upper center',
+              bbox_to_anchor=(0.5, -0.12))
+    left.subplots_adjust(bottom=0.28)
+    grid = right.subplots(3, columns, squeeze=False)
+    right.subplots_adjust(hspace=0.4, bottom=0.05)
+    for cell in grid.flat:
+        cell.axis('off')
+    for cell, (name, spectrum) in zip(grid.T.flat, spectra.items()):
+        cell.imshow(spectrum - spectrum.max(), vmin=-8, vmax=0)
+        cell.set_title(_short(name), fontsize=7)
+    figure.suptitle(title, fontsize=10)
+    figure.savefig(path, dpi=80)
+    plt.close(figure)
+
+
+def _short(name: str) -> str:
+    """Without what the names of all our layers have."""
+    return name.replace('stages.', 'stage ').replace(
+        '.blocks.', ' block ').replace('.mixer.', '\n')
 
 
 def read_scalars(work_dir: Path) -> List[Dict[str, float]]:

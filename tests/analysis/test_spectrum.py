@@ -1,0 +1,147 @@
+"""Spectra of signals whose spectrum is known, and of layers."""
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from conftest import TINY
+from torch import nn
+
+from mmiformer import IFormer
+from mmiformer.analysis import spectrum
+from mmiformer.analysis.spectrum import (
+    layer_spectra,
+    log_amplitude,
+    mixer_layers,
+    relative_log_amplitude,
+    to_maps,
+)
+
+ROOT = Path(__file__).parents[2]
+
+
+def wave(height, width, rows, columns, offset=0.):
+    """A cosine of so many periods along each axis."""
+    y, x = torch.meshgrid(torch.arange(height), torch.arange(width),
+                          indexing='ij')
+    return offset + torch.cos(
+        2 * math.pi * (rows * y / height + columns * x / width))[None, None]
+
+
+def test_a_wave_has_two_peaks_of_half_its_height():
+    found = log_amplitude(wave(16, 24, 3, 5, offset=2.))
+    peaks = {(8 + 3, 12 + 5): 0.5, (8 - 3, 12 - 5): 0.5, (8, 12): 2.}
+    for (row, column), height in peaks.items():
+        assert found[row, column].item() == pytest.approx(
+            math.log(height), abs=1e-4)
+        found[row, column] = -20.
+    assert found.max() < math.log(2 * spectrum.FLOOR)
+
+
+def test_images_and_channels_are_averaged():
+    waves = torch.cat([wave(8, 8, 1, 0, 1.), 9 * wave(8, 8, 1, 0, 1.)])
+    both = torch.cat([waves, waves], 1)
+    expected = (math.log(.5) + math.log(4.5)) / 2
+    assert log_amplitude(both)[5, 4].item() == pytest.approx(
+        expected, abs=1e-4)
+
+
+def test_a_point_holds_all_frequencies_alike():
+    maps = torch.zeros(1, 1, 16, 16)
+    maps[..., 3, 7] = 256.
+    frequencies, values = relative_log_amplitude(log_amplitude(maps))
+    assert frequencies.tolist() == [0, *((i + .5) / 8 for i in range(8))]
+    torch.testing.assert_close(values, torch.zeros(9).double(), atol=1e-5,
+                               rtol=0)
+
+
+@pytest.mark.parametrize('rows, columns, ring', [
+    (3, 0, 3), (0, 7, 7), (3, 4, 5), (8, 0, 8)])
+def test_a_wave_is_in_the_ring_of_its_frequency(rows, columns, ring):
+    maps = wave(16, 16, rows, columns, offset=1.)
+    frequencies, values = relative_log_amplitude(log_amplitude(maps))
+    assert values.argmax() == 0 and values[0] == 0
+    assert 1 + values[1:].argmax() == ring
+    assert frequencies[ring] * 8 == ring - .5
+
+
+def test_frequencies_are_those_of_the_sides():
+    """Half of a side's pixels is frequency 1, however long it is."""
+    maps = wave(16, 32, 0, 8, offset=1.)
+    frequencies, values = relative_log_amplitude(log_amplitude(maps), bins=4)
+    assert frequencies[1 + values[1:].argmax()] == pytest.approx(1.5 / 4)
+
+
+def test_layouts():
+    x = torch.rand(2, 5, 4, 6)
+    assert to_maps(x, 'NCHW', (64, 96)) is x
+    assert torch.equal(to_maps(x.permute(0, 2, 3, 1), 'NHWC', (64, 96)), x)
+    tokens = x.flatten(2).transpose(1, 2)
+    assert torch.equal(to_maps(tokens, 'tokens', (64, 96)), x)
+    with_class = torch.cat([torch.rand(2, 1, 5), tokens], 1)
+    assert torch.equal(to_maps(with_class, 'tokens', (64, 96)), x)
+    for arguments in ((x, 'tokens', (64, 96)), (tokens, 'NCHW', (64, 96)),
+                      (x, 'CHWN', (64, 96)), (tokens, 'tokens', (97, 89))):
+        with pytest.raises(ValueError, match='layout|grid'):
+            to_maps(*arguments)
+
+
+def test_layers_of_a_model():
+    model = nn.Sequential(nn.Identity(), nn.AvgPool2d(2), nn.Dropout(0.9))
+    images = [wave(16, 16, 2, 0, 1.), wave(16, 16, 0, 2, 1.)]
+    found = layer_spectra(model, images, {'0': 'NCHW', '2': 'NCHW'})
+    assert model.training and not model[0]._forward_hooks
+    expected = sum(map(log_amplitude, images)) / 2
+    torch.testing.assert_close(found['0'], expected)
+    expected = sum(log_amplitude(model[1](image)) for image in images) / 2
+    torch.testing.assert_close(found['2'], expected)  # no dropout
+    with pytest.raises(ValueError, match="no layer '7'.*'1'"):
+        layer_spectra(model, images, {'7': 'NCHW'})
+
+
+def test_branches_of_an_iformer():
+    layers = mixer_layers([6, 12, 18])
+    assert list(layers) == [
+        f'stages.{stage}.blocks.{block}.mixer.{branch}'
+        for stage, block in ((1, 2), (2, 5), (3, 2))
+        for branch in ('max_pool_branch', 'depthwise_branch', 'low_mixer')]
+    with torch.device('meta'):
+        assert set(layers) <= set(dict(IFormer('small').named_modules()))
+    layer = 'stages.0.blocks.0.mixer.low_mixer'
+    found = layer_spectra(IFormer(TINY, 64), [torch.rand(1, 3, 64, 96)],
+                          {layer: layers[next(iter(layers))]})
+    assert found[layer].shape == (16, 24)
+
+
+def test_the_tool(tmp_path, configs):
+    for name in 'ab':
+        cv2.imwrite(str(tmp_path / f'{name}.png'),
+                    np.random.default_rng(0).integers(
+                        256, size=(40, 60, 3)).astype(np.uint8))
+    (tmp_path / 'child.py').write_text(
+        f'_base_ = {str(configs / "fpn_ade20k/iformer_s_shapes.py")!r}\n'
+        f'model = dict(backbone=dict(_delete_=True, type="mmiformer.IFormer", '
+        f'arch={TINY}))\n')
+    torch.save(IFormer(TINY).state_dict(), tmp_path / 'weights.pth')
+
+    def call(*arguments):
+        return subprocess.run(
+            [sys.executable, str(ROOT / 'tools/spectrum.py'), 'child.py',
+             'weights.pth', *arguments], cwd=tmp_path, text=True,
+            capture_output=True)
+
+    layer = 'stages.1.blocks.0.mixer.low_mixer'
+    result = call('--images', 'a.png', 'b.png', '--out', 'drawn.png',
+                  '--layers', f'{layer}:NHWC', 'stages.0:NCHW')
+    assert result.returncode == 0, result.stderr
+    assert cv2.imread(str(tmp_path / 'drawn.png')).std() > 5
+    for arguments, words in (
+            (['--images', 'c.png'], 'c.png'),
+            (['--images', 'a.png', '--layers', 'stages.7:NCHW'], 'stages.7'),
+            (['--images', 'a.png', '--layers', layer], 'NAME:LAYOUT')):
+        result = call(*arguments, '--out', 'no.png')
+        assert result.returncode and words in result.stderr
