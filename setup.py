@@ -15,7 +15,7 @@ setup(
     name='mmiformer',
     version=version['__version__'],
     description='The iFormer backbone (Inception Transformer, NeurIPS 2022) '
-    'for mmdetection and mmsegmentation',
+    'for mmdetection, mmsegmentation and mmpretrain',
     long_description=(ROOT / 'README.md').read_text(encoding='utf-8'),
     long_description_content_type='text/markdown',
     license='Apache-2.0',
@@ -30,8 +30,10 @@ setup(
     extras_require={
         'det': [*UPSTREAM, 'mmdet>=3.3.0,<3.4'],
         'seg': [*UPSTREAM, 'mmsegmentation>=1.2.0,<1.3', 'ftfy', 'regex'],
+        'cls': [*UPSTREAM, 'mmpretrain>=1.2.0,<1.3', 'torchvision'],
         'onedl-det': [*FORKS, 'onedl-mmdetection>=3.5.1'],
         'onedl-seg': [*FORKS, 'onedl-mmsegmentation>=1.4.2'],
+        'onedl-cls': [*FORKS, 'onedl-mmpretrain>=1.3.6', 'torchvision'],
     },
     classifiers=[
         'Programming Language :: Python :: 3',

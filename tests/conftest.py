@@ -1,5 +1,6 @@
 """What the tests share: parity data and a backbone small enough to be fast."""
 import json
+import logging
 import os
 import sys
 from pathlib import Path
@@ -7,12 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from mmengine.logging import MMLogger
 
 from mmiformer.backbone import weights
+from mmiformer.engine.torchvision import make_importable
 
 GOLDENS = Path(__file__).parent / 'data' / 'goldens'
 sys.path.insert(0, str(GOLDENS))
 import weights as golden_weights  # noqa: E402
+
+make_importable()  # mmengine imports torchvision, if there is one
 
 # On two cores; one, if another program needs the other.
 torch.set_num_threads(int(os.environ.get('OMP_NUM_THREADS', 2)))
@@ -66,6 +71,18 @@ def released_keys():
 def released_small(released_keys):
     """A state dict as iformer_small.pth has it, with the goldens' values."""
     return golden_state('small', released_keys)
+
+
+@pytest.fixture
+def log():
+    """The lines that mmengine's logger has printed so far."""
+    lines = []
+    handler = logging.Handler()
+    handler.emit = lambda record: lines.append(record.getMessage())
+    logger = MMLogger.get_current_instance()
+    logger.addHandler(handler)
+    yield lines
+    logger.removeHandler(handler)
 
 
 @pytest.fixture(scope='session')

@@ -34,7 +34,8 @@ def parse_args() -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('config', nargs='?')
     parser.add_argument('--shape', type=int, nargs=2, metavar=('H', 'W'),
-                        help="by default that of the paper's table")
+                        help="by default that of the paper's table, of a "
+                        'classifier what it is trained on')
     parser.add_argument('--table', choices=sorted(TABLE_CONFIGS),
                         help="a whole table of the paper")
     parser.add_argument('--cfg-options', nargs='+', action=DictAction,
@@ -65,8 +66,10 @@ def main() -> None:
     if args.config:
         cfg = load_config(args.config, args.cfg_options)
         table, name, row = find_row(cfg) or (None, 'model', None)
-        shape = tuple(args.shape or SHAPES.get(table) or (
-            (512, 2048) if cfg.default_scope == 'mmseg' else (800, 1280)))
+        side = cfg.model.backbone.get('pretrain_img_size', 224)
+        shape = tuple(args.shape or SHAPES.get(table) or dict(
+            mmseg=(512, 2048), mmdet=(800, 1280), mmpretrain=(side, side)
+        )[cfg.default_scope])
         print(f'at {shape[0]}x{shape[1]}, one image; some seconds on a CPU')
         print(LINE.format(*TITLES))
         cfg.model.backbone.init_cfg = None

@@ -1,4 +1,4 @@
-"""Tests a detector or a segmentor.
+"""Tests a detector, a segmentor or a classifier.
 
     tools/test.py configs/mask_rcnn/iformer_s_1x.py work_dirs/.../epoch_12.pth
 """
@@ -24,8 +24,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('checkpoint')
     parser.add_argument('--show-dir', help='draw every prediction into it')
     parser.add_argument(
-        '--out', help='keep the predictions: a .pkl file for detection, a '
-        'folder of label maps for segmentation')
+        '--out', help='keep the predictions: a .pkl file, or for '
+        'segmentation a folder of label maps')
     parser.add_argument(
         '--tta', action='store_true', help='test-time augmentation; of a '
         'detector the boxes alone, as mmdet cannot merge masks')
@@ -35,8 +35,12 @@ def parse_args() -> argparse.Namespace:
 
 def draw_into(cfg: Config, folder: str) -> None:
     hook = cfg.default_hooks.visualization
-    hook.draw = True
     hook.interval = 1
+    if cfg.default_scope == 'mmpretrain':
+        hook.enable = True
+        hook.out_dir = folder
+        return
+    hook.draw = True
     if cfg.default_scope == 'mmdet':
         hook.test_out_dir = str(Path(folder).absolute())
     else:
@@ -44,16 +48,18 @@ def draw_into(cfg: Config, folder: str) -> None:
 
 
 def keep_predictions(cfg: Config, out: str) -> None:
-    if cfg.default_scope == 'mmdet':
-        if not out.endswith(('.pkl', '.pickle')):
-            sys.exit(f'error: --out {out} must be a .pkl file for a detector')
-        evaluators = cfg.test_evaluator
-        if not isinstance(evaluators, list):
-            evaluators = [evaluators]
-        cfg.test_evaluator = [
-            *evaluators, dict(type='DumpDetResults', out_file_path=out)]
-    else:
+    if cfg.default_scope == 'mmseg':
         cfg.test_evaluator.update(output_dir=out, keep_results=True)
+        return
+    if not out.endswith(('.pkl', '.pickle')):
+        sys.exit(f'error: --out {out} must be a .pkl file, but for a '
+                 'segmentor')
+    evaluators = cfg.test_evaluator
+    if not isinstance(evaluators, list):
+        evaluators = [evaluators]
+    kind = ('DumpDetResults' if cfg.default_scope == 'mmdet' else
+            'DumpResults')
+    cfg.test_evaluator = [*evaluators, dict(type=kind, out_file_path=out)]
 
 
 def main() -> None:
@@ -66,9 +72,9 @@ def main() -> None:
         draw_into(cfg, args.show_dir)
     if args.out:
         keep_predictions(cfg, args.out)
-    if args.tta:
-        use_tta(cfg)
     try:
+        if args.tta:
+            use_tta(cfg)
         prepare(cfg, ('test', ))
     except (FileNotFoundError, ValueError) as error:
         sys.exit(f'error: {error}')

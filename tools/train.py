@@ -1,4 +1,4 @@
-"""Trains a detector or a segmentor.
+"""Trains a detector, a segmentor or a classifier.
 
     tools/train.py configs/mask_rcnn/iformer_s_1x.py
 """

@@ -1,7 +1,8 @@
 """The embedded data set: shapes on structured backgrounds.
 
-It is made on first use from a seed, and written as COCO (polygons, boxes) and
-as ADE20K (label maps) are, so that the real loading code reads it.
+It is made on first use from a seed, and written as COCO (polygons, boxes),
+ADE20K (label maps) and ImageNet (a folder per class) are, so that the real
+loading code reads it.
 """
 import json
 import os
@@ -31,6 +32,8 @@ def make_shapes(root: Union[str, Path], train: int = 480, val: int = 96,
             0 unlabelled (what is left of a shape that others hide),
             1 background, 2 circle, 3 square, 4 triangle
         root/annotations/instances_{training,validation}.json    COCO style
+        root/crops/{training,validation}/{circle,square,triangle}/00000_0.jpg
+            ImageNet style: each shape, what is around it, and its class
 
     Args:
         root: Folder to make. It appears complete or not at all.
@@ -46,7 +49,7 @@ def make_shapes(root: Union[str, Path], train: int = 480, val: int = 96,
         ValueError: ``root`` exists and holds something else.
     """
     root = Path(root)
-    wanted = dict(train=train, val=val, size=size, seed=seed, version=1)
+    wanted = dict(train=train, val=val, size=size, seed=seed, version=2)
     if root.exists():
         manifest = root / MANIFEST
         found = json.loads(manifest.read_text()) if manifest.exists() else None
@@ -77,6 +80,8 @@ def _write_split(root: Path, split: str, count: int, size: int,
     images, annotations = [], []
     for kind in ('images', 'annotations'):
         (root / kind / split).mkdir(parents=True)
+    for name in CLASSES:
+        (root / 'crops' / split / name).mkdir(parents=True)
     for index in range(count):
         image, masks, labels, hidden = draw_scene(
             np.random.default_rng((*seed, index)), size)
@@ -89,14 +94,29 @@ def _write_split(root: Path, split: str, count: int, size: int,
                     semantic)
         images.append(dict(id=index, file_name=f'{index:05d}.jpg',
                            width=size, height=size))
-        for mask, label in zip(masks, labels):
+        for number, (mask, label) in enumerate(zip(masks, labels)):
             annotations.append(dict(
                 id=len(annotations) + 1, image_id=index,
                 category_id=label + 1, **_describe(mask)))
+            cv2.imwrite(
+                str(root / 'crops' / split / CLASSES[label] /
+                    f'{index:05d}_{number}.jpg'),
+                _crop(image, annotations[-1]['bbox']),
+                [cv2.IMWRITE_JPEG_QUALITY, 95])
     coco = dict(images=images, annotations=annotations, categories=[
         dict(id=i + 1, name=name) for i, name in enumerate(CLASSES)])
     path = root / 'annotations' / f'instances_{split}.json'
     path.write_text(json.dumps(coco))
+
+
+def _crop(image: np.ndarray, box: List[int]) -> np.ndarray:
+    """A square around a box, half as large again, inside the image."""
+    left, top, width, height = box
+    size = len(image)
+    side = min(size, int(1.5 * max(width, height)))
+    left = min(max(left + (width - side) // 2, 0), size - side)
+    top = min(max(top + (height - side) // 2, 0), size - side)
+    return image[top:top + side, left:left + side]
 
 
 def draw_scene(rng: np.random.Generator, size: int

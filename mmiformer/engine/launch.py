@@ -10,6 +10,7 @@ from mmengine.config import Config, DictAction
 from ..backbone.safe_load import force_weights_only
 from ..datasets import make_shapes
 from .preflight import check_files
+from .torchvision import make_importable
 
 
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,6 +42,7 @@ def load_config(path: str, cfg_options: Optional[dict] = None,
     """
     # mmengine and mmcv import it, and say so at every import.
     warnings.filterwarnings('ignore', message='pkg_resources is deprecated')
+    make_importable()
     force_weights_only()
     cfg = Config.fromfile(path)
     cfg.launcher = launcher

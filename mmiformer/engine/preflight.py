@@ -13,6 +13,9 @@ SOURCES = {
     'CocoDataset':
     'COCO 2017 (train2017.zip, val2017.zip, annotations_trainval2017.zip): '
     'https://cocodataset.org/#download, unpacked in {root}',
+    'ImageNet':
+    'ImageNet-1K (ILSVRC 2012): https://image-net.org/download, unpacked so '
+    'that {root} has train/ and val/, each with a folder per class',
     'ADE20KDataset':
     'ADE20K: http://data.csail.mit.edu/places/ADEchallenge/'
     'ADEChallengeData2016.zip, unpacked so that {root} is its folder',
@@ -76,8 +79,13 @@ def find_datasets(cfg: dict) -> Iterator[dict]:
 def _check_dataset(dataset: dict, split: str) -> List[str]:
     root = dataset.get('data_root') or ''
     parts = {'ann_file': dataset.get('ann_file')}
-    for key, value in (dataset.get('data_prefix') or {}).items():
-        parts[f'data_prefix.{key}'] = value
+    if dataset['type'] == 'ImageNet':  # a folder for each split
+        parts['split'] = dataset.get('split')
+    prefix = dataset.get('data_prefix') or {}
+    if isinstance(prefix, str):  # of mmpretrain
+        parts['data_prefix'] = prefix
+    else:
+        parts.update((f'data_prefix.{k}', v) for k, v in prefix.items())
     paths = {key: Path(root, value) for key, value in parts.items()
              if isinstance(value, str) and value and _is_local(root, value)}
     source = SOURCES.get(dataset['type'], OWN_DATA).format(root=root)

@@ -14,6 +14,9 @@ def use_tta(cfg: Config) -> None:
 
     Args:
         cfg: Changed in place.
+
+    Raises:
+        ValueError: It is no detector's, and has no ``tta_pipeline``.
     """
     dataset = cfg.test_dataloader.dataset
     if cfg.default_scope == 'mmdet':
@@ -27,6 +30,8 @@ def use_tta(cfg: Config) -> None:
             flips = [dict(type='RandomFlip', prob=prob) for prob in (0., 1.)]
             cfg.tta_pipeline = [
                 *load, dict(type='TestTimeAug', transforms=[flips, [pack]])]
+    if 'tta_pipeline' not in cfg:
+        raise ValueError('the config has no tta_pipeline for --tta')
     dataset.pipeline = cfg.tta_pipeline
     cfg.model = ConfigDict(**cfg.tta_model, module=cfg.model)
 

@@ -1,6 +1,7 @@
 """The paper's dense tables against what the installed packages build."""
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -69,3 +70,12 @@ def test_the_tool(configs):
     assert line.split()[1] == '39.6'
     assert line.split()[2] == '-'  # the paper has no row at this size
     assert 'give a config or --table' in run()
+
+
+@pytest.mark.skipif(find_spec('mmpretrain') is None,
+                    reason='mmpretrain is an extra')
+def test_a_classifier_is_counted_at_its_own_size(configs):
+    output = run(str(configs / 'imagenet/iformer_s_300e.py'))
+    assert 'at 224x224' in output
+    (line, ) = [x for x in output.splitlines() if x.startswith('model')]
+    assert line.split()[1:] == ['19.9', '-', '4.5', '-', '4.8']

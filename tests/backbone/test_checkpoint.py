@@ -1,10 +1,8 @@
 """Released and trained weights: all of a file, or an error that names why."""
-import logging
 import pickle
 
 import pytest
 import torch
-from mmengine.logging import MMLogger
 from mmengine.model import BaseModel, PretrainedInit
 from mmengine.runner import Runner
 
@@ -14,18 +12,6 @@ from mmiformer.backbone.layers import resize_pos_embed
 
 SIX = ['iformer_small', 'iformer_base', 'iformer_large', 'iformer_small_384',
        'iformer_base_384', 'iformer_large_384']
-
-
-@pytest.fixture
-def log():
-    """The lines that mmengine's logger has printed so far."""
-    lines = []
-    handler = logging.Handler()
-    handler.emit = lambda record: lines.append(record.getMessage())
-    logger = MMLogger.get_current_instance()
-    logger.addHandler(handler)
-    yield lines
-    logger.removeHandler(handler)
 
 
 def check_equals_released(backbone, released):

@@ -34,6 +34,28 @@ def test_layout(root):
     assert 'annotations/instances_training.json' in names
 
 
+def test_crops_show_the_shapes_of_their_class(root):
+    for split in ('training', 'validation'):
+        coco = COCO(root / 'annotations' / f'instances_{split}.json')
+        crops = list((root / 'crops' / split).glob('*/*.jpg'))
+        assert len(crops) == len(coco.anns)
+        for image, annotations in coco.imgToAnns.items():
+            for number, annotation in enumerate(annotations):
+                name = CLASSES[annotation['category_id'] - 1]
+                crop = cv2.imread(str(root / 'crops' / split / name /
+                                      f'{image:05d}_{number}.jpg'))
+                x, y, width, height = annotation['bbox']
+                side = int(1.5 * max(width, height))
+                assert crop.shape == (side, side, 3)
+                whole = cv2.imread(
+                    str(root / 'images' / split / f'{image:05d}.jpg'))
+                # Somewhere in the image, all of the shape within it.
+                found = cv2.matchTemplate(whole, crop, cv2.TM_SQDIFF)
+                _, _, (left, top), _ = cv2.minMaxLoc(found)
+                assert left <= x and x + width <= left + side
+                assert top <= y and y + height <= top + side
+
+
 def test_both_formats_tell_the_same(root):
     """The polygons drawn in turn are the label map, pixel by pixel."""
     for split, count in (('training', 6), ('validation', 3)):

@@ -1,0 +1,251 @@
+"""Classification through mmpretrain: the released networks, head included."""
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from conftest import GOLDENS, TINY, golden_image, golden_state
+from mmengine.config import Config
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import MODELS, TRANSFORMS, init_default_scope
+from mmengine.runner import load_state_dict
+
+from mmiformer import IFormer
+from mmiformer.analysis import count
+from mmiformer.backbone.checkpoint import read_checkpoint
+from mmiformer.engine.hooks import LoadBackboneHook
+
+ROOT = Path(__file__).parents[1]
+needs_mmpretrain = pytest.mark.skipif(
+    find_spec('mmpretrain') is None, reason='mmpretrain is an extra')
+SIZES = {'small': 's', 'base': 'b', 'large': 'l'}
+
+
+def build(configs, name):
+    cfg = Config.fromfile(configs / 'imagenet' / f'{name}.py')
+    init_default_scope(cfg.default_scope)
+    return MODELS.build(cfg.model).eval()
+
+
+def load_from(model, state):
+    """As mmengine does it: the hook, then what fits."""
+    checkpoint = dict(state)
+    LoadBackboneHook().after_load_checkpoint(
+        SimpleNamespace(model=model), checkpoint)
+    load_state_dict(model, checkpoint['state_dict'], strict=True)
+
+
+@needs_mmpretrain
+@pytest.mark.parametrize('case', [
+    'iformer_small_224x224', 'iformer_small_256x256', 'iformer_small_192x320',
+    'iformer_base_224x224'])
+def test_logits_are_those_of_the_authors_network(case, configs, released_keys):
+    arch = case.split('_')[1]
+    model = build(configs, f'iformer_{SIZES[arch]}_300e')
+    load_from(model, golden_state(arch, released_keys))
+    with torch.no_grad():
+        logits = model(golden_image(case)).numpy()
+    golden = np.load(GOLDENS / f'{case}.npz')['logits']
+    assert logits.shape == golden.shape
+    assert np.abs(logits - golden).max() < 1e-4 * golden.std()
+
+
+@torch.no_grad()
+def test_logits_by_the_backbone_alone(configs, released_keys):
+    """The norm, then the average over positions, then the linear layer."""
+    case = 'iformer_small_192x320'
+    cfg = Config.fromfile(configs / 'imagenet/iformer_s_300e.py')
+    backbone = MODELS.build(cfg.model.backbone).eval()
+    state = golden_state('small', released_keys)
+    backbone.load_state_dict(dict(state))
+    logits = F.linear(backbone(golden_image(case))[0].mean((2, 3)),
+                      state['head.weight'], state['head.bias']).numpy()
+    golden = np.load(GOLDENS / f'{case}.npz')['logits']
+    assert np.abs(logits - golden).max() < 1e-4 * golden.std()
+
+
+@needs_mmpretrain
+@pytest.mark.parametrize('arch, params, flops', [  # facts: released, counted
+    ('small', 19.866, 4.848), ('base', 47.866, 9.378),
+    ('large', 86.637, 14.047)])
+def test_parameters_and_macs_are_the_released_ones(arch, params, flops,
+                                                   configs):
+    model = build(configs, f'iformer_{SIZES[arch]}_300e')
+    size = count(model, (224, 224))
+    assert round(size.params / 1e6, 3) == params
+    assert size.flops_with_attention / 1e9 == pytest.approx(flops, abs=6e-4)
+
+
+def ablation(configs, name):
+    """Parameters in M and FLOPs in G, with the head of 1000 classes."""
+    cfg = Config.fromfile(configs / 'ablation' / f'{name}.py')
+    size = count(MODELS.build(cfg.model.backbone), (224, 224))
+    head = 1000 * cfg.model.head.in_channels
+    return ((size.params + head + 1000) / 1e6,
+            (size.flops_with_attention + head) / 1e9)
+
+
+@pytest.mark.parametrize('name, params, flops', [  # paper: M and G, rounded
+    ('mixer_attention', 21, 5.2), ('mixer_attention_max_pool', 20, 4.9),
+    ('iformer_s_100e', 20, 4.8), ('ramp_falling', 19, 4.7),
+    ('ramp_equal', 19, 4.7)])
+def test_ablations_have_the_papers_counts(name, params, flops, configs):
+    found = ablation(configs, name)
+    assert (round(found[0]), round(found[1], 1)) == (params, flops)
+
+
+@pytest.mark.parametrize('name, params, flops', [  # counted
+    ('attention_unpooled', 19.866, 7.021), ('no_fusion', 19.812, 4.822)])
+def test_ablations_without_published_counts(name, params, flops, configs):
+    found = ablation(configs, name)
+    assert tuple(round(x, 3) for x in found) == (params, flops)
+
+
+def test_the_lists_are_complete(configs):
+    found = {path.stem for folder in ('imagenet', 'ablation')
+             for path in (configs / folder).glob('*.py')}
+    assert found == {
+        *(f'iformer_{size}_{kind}' for size in 'sbl'
+          for kind in ('300e', '384_ft')),
+        'iformer_s_shapes', 'iformer_s_100e', 'mixer_attention',
+        'mixer_attention_max_pool', 'ramp_falling', 'ramp_equal',
+        'attention_unpooled', 'no_fusion'}
+
+
+@needs_mmpretrain
+@pytest.mark.parametrize('name, drop_path, rate, decay, augments', [
+    ('s_300e', 0.2, 1e-3, 0.05, (0.8, 1.)),
+    ('b_300e', 0.4, 1e-3, 0.05, (0.8, 1.)),
+    ('l_300e', 0.5, 1e-3, 0.05, (0.8, 1.)),
+    ('s_384_ft', 0.3, 1e-5, 1e-8, (0.1, 0.1)),
+    ('b_384_ft', 0.5, 1e-5, 1e-8, (0.1, 0.1)),
+    ('l_384_ft', 0.6, 1e-5, 1e-8, (0.1, 0.1)),
+])
+def test_recipes(name, drop_path, rate, decay, augments, configs):
+    cfg = Config.fromfile(configs / 'imagenet' / f'iformer_{name}.py')
+    init_default_scope(cfg.default_scope)
+    model = MODELS.build(cfg.model)
+    assert cfg.model.backbone.drop_path_rate == drop_path
+    assert tuple(x.alpha for x in cfg.model.train_cfg.augments) == augments
+    optimizer = build_optim_wrapper(model, cfg.optim_wrapper).optimizer
+    assert {group['lr'] for group in optimizer.param_groups} == {rate}
+    names = {id(p): n for n, p in model.named_parameters()}
+    for group in optimizer.param_groups:
+        for parameter in group['params']:
+            free = parameter.dim() < 2 or 'pos_embed' in names[id(parameter)]
+            assert group['weight_decay'] == (0 if free else decay)
+    fine = name.endswith('ft')
+    assert cfg.train_cfg.max_epochs == (30 if fine else 300)
+    assert cfg.optim_wrapper.get('clip_grad') == (
+        dict(max_norm=1.) if fine else None)
+    size = 384 if fine else 224
+    assert cfg.model.backbone.get('pretrain_img_size', 224) == size
+    transforms = [TRANSFORMS.build(t) for t in
+                  cfg.test_dataloader.dataset.pipeline[1:-1]]
+    data = dict(img=np.zeros((300, 500, 3), np.uint8))
+    for transform in transforms:
+        data = transform(data)
+    assert data['img'].shape == (size, size, 3)
+
+
+@needs_mmpretrain
+def test_weights_of_224_start_the_fine_tuning(configs, released_keys, log):
+    model = build(configs, 'iformer_s_384_ft')
+    state = golden_state('small', released_keys)
+    load_from(model, state)
+    assert torch.equal(model.head.fc.weight, state['head.weight'])
+    pos_embed = model.backbone.stages[0].pos_embed
+    assert pos_embed.shape == (1, 96, 96, 96)
+    assert 'resized stages.0.pos_embed from 56x56 to 96x96' in log[-1]
+
+
+@needs_mmpretrain
+def test_a_head_of_other_classes_is_left_out(configs, released_keys, log):
+    model = build(configs, 'iformer_s_shapes')
+    before = model.head.fc.weight.clone()
+    checkpoint = golden_state('small', released_keys)
+    LoadBackboneHook().after_load_checkpoint(
+        SimpleNamespace(model=model), checkpoint)
+    load_state_dict(model, checkpoint['state_dict'], strict=False)
+    assert torch.equal(model.head.fc.weight, before)
+    assert any('head of 1000 classes is left out, the model has 3' in line
+               for line in log)
+    norm = golden_state('small', released_keys)['norm.weight']
+    assert torch.equal(model.backbone.stages[3].out_norm.weight, norm)
+
+
+def call(tool, *arguments, check=True, **kwargs):
+    result = subprocess.run(
+        [sys.executable, str(ROOT / 'tools' / tool), *map(str, arguments)],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **kwargs)
+    assert (result.returncode == 0) == check, result.stdout[-3000:]
+    return result.stdout
+
+
+@needs_mmpretrain
+def test_trained_tested_and_the_start_of_a_segmentor(configs, tmp_path):
+    """A classifier's checkpoint begins a segmentor by one init_cfg line."""
+    config = tmp_path / 'small.py'
+    config.write_text(f"""
+_base_ = {str(configs / 'imagenet/iformer_s_shapes.py')!r}
+shapes = dict(train=8, val=4, size=64)
+model = dict(
+    backbone=dict(arch=dict(_delete_=True, **{TINY}), pretrain_img_size=64),
+    head=dict(in_channels=48))
+train_dataloader = dict(batch_size=16, num_workers=0, persistent_workers=False)
+val_dataloader = dict(num_workers=0, persistent_workers=False)
+test_dataloader = val_dataloader
+train_cfg = dict(max_epochs=1)
+""")
+    call('train.py', config, '--work-dir', 'run', cwd=tmp_path)
+    checkpoint = tmp_path / 'run/epoch_1.pth'
+    text = call('test.py', config, checkpoint, '--show-dir', 'shown',
+                '--out', 'found.pkl', cwd=tmp_path)
+    assert 'accuracy/top1' in text
+    crops = list(tmp_path.glob('data/shapes/crops/validation/*/*.jpg'))
+    assert len(list(tmp_path.glob('shown/**/*.png'))) == len(crops)
+    assert (tmp_path / 'found.pkl').is_file()
+    model = IFormer(TINY, pretrain_img_size=64, init_cfg=dict(
+        type='Pretrained', checkpoint=str(checkpoint)))
+    model.init_weights()
+    trained = read_checkpoint(str(checkpoint))['state_dict']
+    assert torch.equal(model.stages[0].pos_embed,
+                       trained['backbone.stages.0.pos_embed'])
+
+
+def test_what_imagenet_needs_is_said(configs, tmp_path):
+    text = call('test.py', configs / 'imagenet/iformer_s_300e.py',
+                'weights.pth', cwd=tmp_path, check=False)
+    assert 'data/imagenet/val' in text and 'image-net.org' in text
+    assert 'weights.pth' in text
+    text = call('test.py', configs / 'imagenet/iformer_s_300e.py',
+                'weights.pth', '--tta', cwd=tmp_path, check=False)
+    assert 'error: ' in text and 'tta_pipeline' in text
+
+
+def test_torchvision_of_another_build(tmp_path):
+    """Its import fails for want of schemas, unless they are defined."""
+    package = tmp_path / 'torchvision'
+    package.mkdir()
+    (package / '__init__.py').write_text(
+        'import torch\nfrom . import part\n'
+        '@torch.library.register_fake("torchvision::nms")\n'
+        'def nms(dets, scores, iou_threshold):\n    return scores\n')
+    (package / 'part.py').write_text('loaded = True')
+    code = ('from mmiformer.engine.torchvision import make_importable; '
+            '{}import torchvision; print(torchvision.part.loaded)')
+    for first, works in (('', False), ('make_importable(); ', True),
+                         ('make_importable(); make_importable(); ', True)):
+        result = subprocess.run(
+            [sys.executable, '-c', code.format(first)], text=True,
+            capture_output=True, cwd=tmp_path)
+        assert (result.stdout == 'True\n') == works, result.stderr
+    (package / '__init__.py').write_text('raise RuntimeError("other")')
+    result = subprocess.run([sys.executable, '-c', code.format(
+        'make_importable(); ')], text=True, capture_output=True, cwd=tmp_path)
+    assert 'RuntimeError: other' in result.stderr
