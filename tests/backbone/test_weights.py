@@ -364,9 +364,10 @@ def test_a_process_that_is_killed_is_relieved(server, tmp_path, cache):
     finally:
         first.send_signal(signal.SIGKILL)
         first.wait()
-    kept = part.stat().st_size
+    # By now the second may have all of it, and the part its final name.
     server.gate[2].set()
     server.gate = None
     second.join(20)
     assert results == [CONTENT]
-    assert server.asked[1][1] == f'bytes={kept}-'
+    start = int(server.asked[1][1].removeprefix('bytes=').removesuffix('-'))
+    assert 0 < start <= 600_000
