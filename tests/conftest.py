@@ -2,6 +2,7 @@
 import json
 import logging
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -13,11 +14,17 @@ from mmengine.logging import MMLogger
 from mmiformer.backbone import weights
 from mmiformer.engine.torchvision import make_importable
 
+ROOT = Path(__file__).parents[1]
 GOLDENS = Path(__file__).parent / 'data' / 'goldens'
 sys.path.insert(0, str(GOLDENS))
 import weights as golden_weights  # noqa: E402
 
-make_importable()  # mmengine imports torchvision, if there is one
+# What lets other tools than ours run, where torchvision is of another build
+# than torch; mmpretrain imports it, and mmengine and mmdet do where it is.
+SITE = str(Path(__file__).parent / 'site')
+if make_importable():
+    os.environ['PYTHONPATH'] = os.pathsep.join(
+        [SITE, *filter(None, [os.environ.get('PYTHONPATH')])])
 
 # On two cores; one, if another program needs the other.
 torch.set_num_threads(int(os.environ.get('OMP_NUM_THREADS', 2)))
@@ -55,6 +62,15 @@ def golden_state(arch, released_keys):
             for name, shape in released_keys[f'iformer_{arch}'].items()}
 
 
+def call(tool, *arguments, check=True, **kwargs):
+    """Runs a tool as a person would; returns what it prints."""
+    result = subprocess.run(
+        [sys.executable, str(ROOT / 'tools' / tool), *map(str, arguments)],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **kwargs)
+    assert (result.returncode == 0) == check, result.stdout[-3000:]
+    return result.stdout
+
+
 @pytest.fixture
 def tiny():
     """Keyword arguments of a small backbone with every feature of a large."""
@@ -88,7 +104,7 @@ def log():
 @pytest.fixture(scope='session')
 def configs():
     """The folder of the configs."""
-    return Path(__file__).parents[1] / 'configs'
+    return ROOT / 'configs'
 
 
 @pytest.fixture

@@ -1,15 +1,21 @@
 """Classification through mmpretrain: the released networks, head included."""
+import os
 import subprocess
 import sys
-from importlib.util import find_spec
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import GOLDENS, TINY, golden_image, golden_state
+from conftest import (
+    GOLDENS,
+    ROOT,
+    TINY,
+    call,
+    golden_image,
+    golden_state,
+)
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, TRANSFORMS, init_default_scope
@@ -20,9 +26,6 @@ from mmiformer.analysis import count
 from mmiformer.backbone.checkpoint import read_checkpoint
 from mmiformer.engine.hooks import LoadBackboneHook
 
-ROOT = Path(__file__).parents[1]
-needs_mmpretrain = pytest.mark.skipif(
-    find_spec('mmpretrain') is None, reason='mmpretrain is an extra')
 SIZES = {'small': 's', 'base': 'b', 'large': 'l'}
 
 
@@ -40,7 +43,6 @@ def load_from(model, state):
     load_state_dict(model, checkpoint['state_dict'], strict=True)
 
 
-@needs_mmpretrain
 @pytest.mark.parametrize('case', [
     'iformer_small_224x224', 'iformer_small_256x256', 'iformer_small_192x320',
     'iformer_base_224x224'])
@@ -69,7 +71,6 @@ def test_logits_by_the_backbone_alone(configs, released_keys):
     assert np.abs(logits - golden).max() < 1e-4 * golden.std()
 
 
-@needs_mmpretrain
 @pytest.mark.parametrize('arch, params, flops', [  # facts: released, counted
     ('small', 19.866, 4.848), ('base', 47.866, 9.378),
     ('large', 86.637, 14.047)])
@@ -117,7 +118,6 @@ def test_the_lists_are_complete(configs):
         'attention_unpooled', 'no_fusion'}
 
 
-@needs_mmpretrain
 @pytest.mark.parametrize('name, drop_path, rate, decay, augments', [
     ('s_300e', 0.2, 1e-3, 0.05, (0.8, 1.)),
     ('b_300e', 0.4, 1e-3, 0.05, (0.8, 1.)),
@@ -153,7 +153,6 @@ def test_recipes(name, drop_path, rate, decay, augments, configs):
     assert data['img'].shape == (size, size, 3)
 
 
-@needs_mmpretrain
 def test_weights_of_224_start_the_fine_tuning(configs, released_keys, log):
     model = build(configs, 'iformer_s_384_ft')
     state = golden_state('small', released_keys)
@@ -164,7 +163,6 @@ def test_weights_of_224_start_the_fine_tuning(configs, released_keys, log):
     assert 'resized stages.0.pos_embed from 56x56 to 96x96' in log[-1]
 
 
-@needs_mmpretrain
 def test_a_head_of_other_classes_is_left_out(configs, released_keys, log):
     model = build(configs, 'iformer_s_shapes')
     before = model.head.fc.weight.clone()
@@ -179,15 +177,6 @@ def test_a_head_of_other_classes_is_left_out(configs, released_keys, log):
     assert torch.equal(model.backbone.stages[3].out_norm.weight, norm)
 
 
-def call(tool, *arguments, check=True, **kwargs):
-    result = subprocess.run(
-        [sys.executable, str(ROOT / 'tools' / tool), *map(str, arguments)],
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **kwargs)
-    assert (result.returncode == 0) == check, result.stdout[-3000:]
-    return result.stdout
-
-
-@needs_mmpretrain
 def test_trained_tested_and_the_start_of_a_segmentor(configs, tmp_path):
     """A classifier's checkpoint begins a segmentor by one init_cfg line."""
     config = tmp_path / 'small.py'
@@ -239,13 +228,15 @@ def test_torchvision_of_another_build(tmp_path):
     (package / 'part.py').write_text('loaded = True')
     code = ('from mmiformer.engine.torchvision import make_importable; '
             '{}import torchvision; print(torchvision.part.loaded)')
+    env = {**os.environ, 'PYTHONPATH': str(ROOT)}  # not conftest.SITE
     for first, works in (('', False), ('make_importable(); ', True),
                          ('make_importable(); make_importable(); ', True)):
         result = subprocess.run(
             [sys.executable, '-c', code.format(first)], text=True,
-            capture_output=True, cwd=tmp_path)
+            capture_output=True, cwd=tmp_path, env=env)
         assert (result.stdout == 'True\n') == works, result.stderr
     (package / '__init__.py').write_text('raise RuntimeError("other")')
     result = subprocess.run([sys.executable, '-c', code.format(
-        'make_importable(); ')], text=True, capture_output=True, cwd=tmp_path)
+        'make_importable(); ')], text=True, capture_output=True, cwd=tmp_path,
+        env=env)
     assert 'RuntimeError: other' in result.stderr

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from conftest import SITE
 
 from mmiformer.datasets import make_shapes
 
@@ -134,10 +135,13 @@ def train(python, tmp_path):
         result = subprocess.run(
             [python, f'{folders[launcher]}/.mim/tools/train.py', 'config.py',
              *options], cwd=tmp_path, text=True, stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT, env={**os.environ, 'PYTHONPATH': ''})
+            stderr=subprocess.STDOUT, env=env)
         assert result.returncode == 0, result.stdout[-3000:]
         return result.stdout
 
+    # Only the installed package is found, not the checkout.
+    paths = os.environ.get('PYTHONPATH', '').split(os.pathsep)
+    env = {**os.environ, 'PYTHONPATH': SITE if SITE in paths else ''}
     return run
 
 

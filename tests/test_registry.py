@@ -51,10 +51,8 @@ def test_the_registry_is_a_child_of_mmengines():
 
 
 def test_from_mmpretrain():
-    """mmpretrain's registry, played by one of the same name and scope."""
-    imports = ('from mmengine.registry import MODELS as ROOT, Registry; '
-               'MODELS = Registry("model", parent=ROOT, scope="mmpretrain", '
-               'locations=["mmengine"]); init_default_scope("mmpretrain")')
+    imports = ('from mmpretrain.registry import MODELS; '
+               'init_default_scope("mmpretrain")')
     assert build(imports, 'mmiformer.IFormer') == (
         'mmiformer.backbone.iformer IFormer')
     assert build(imports + '; import mmiformer', 'IFormer') == (

@@ -18,7 +18,8 @@ REQUIRED = {'torch': 'torch==2.13.0', 'mmcv': 'mmcv==2.1.0',
 
 
 def state(**found):
-    return dict(found={**dict.fromkeys(REQUIRED), **found})
+    return dict(found={**dict.fromkeys((*REQUIRED, setup_env.OPENCV)),
+                       **found})
 
 
 def test_requirements_are_read():
@@ -27,7 +28,8 @@ def test_requirements_are_read():
     assert stack['mmcv'] == 'mmcv==2.1.0'
     assert stack['setuptools'] == 'setuptools<81'
     assert list(stack) == ['torch', 'mmengine', 'mmcv', 'mmdet',
-                           'mmsegmentation', 'setuptools', 'wheel', 'ninja',
+                           'mmsegmentation', 'mmpretrain', 'torchvision',
+                           'grad-cam', 'setuptools', 'wheel', 'ninja',
                            'ftfy', 'regex']
 
 
@@ -50,6 +52,11 @@ def test_constraints_hold_what_one_package_would_change(tmp_path, monkeypatch):
         path = setup_env.write_constraints(found, REQUIRED, own)
         assert Path(path).read_text().splitlines() == [
             torch, 'mmcv==2.1.0', setuptools, 'ftfy']
+    found = state(**{setup_env.OPENCV: '4.8.1.78'})
+    for own, line in ((True, 'ftfy'),
+                      (False, 'opencv-python-headless==4.8.1.78')):
+        path = setup_env.write_constraints(found, REQUIRED, own)
+        assert Path(path).read_text().splitlines()[-1] == line
 
 
 def test_an_own_environment_is_checked_not_changed():
@@ -66,9 +73,9 @@ def test_stacks_are_not_mixed():
     others = setup_env.other_stacks('openmmlab')
     assert others == dict.fromkeys(
         ['onedl-mmengine', 'onedl-mmcv', 'onedl-mmdetection',
-         'onedl-mmsegmentation'], 'onedl')
+         'onedl-mmsegmentation', 'onedl-mmpretrain'], 'onedl')
     assert set(setup_env.other_stacks('onedl')) == {
-        'mmengine', 'mmcv', 'mmdet', 'mmsegmentation'}
+        'mmengine', 'mmcv', 'mmdet', 'mmsegmentation', 'mmpretrain'}
     found = state(**{'onedl-mmengine': '0.10.12'})
     with pytest.raises(setup_env.SetupError, match='STACK=onedl'):
         setup_env.check_foreign(

@@ -6,15 +6,14 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import cv2
 import pytest
 import torch
+from conftest import ROOT, call
 
 from mmiformer.backbone.checkpoint import read_checkpoint
 
-ROOT = Path(__file__).parents[1]
 BASES = dict(seg='fpn_ade20k', det='mask_rcnn')
 CONFIG = '''
 _base_ = {base!r}
@@ -38,17 +37,6 @@ val_evaluator = dict(
     ann_file={data!r} + '/annotations/instances_validation.json')
 test_evaluator = val_evaluator
 '''
-
-
-def call(tool, *arguments, check=True, **kwargs):
-    result = subprocess.run(
-        [sys.executable, str(ROOT / 'tools' / tool), *map(str, arguments)],
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **kwargs)
-    if check:
-        assert result.returncode == 0, result.stdout[-3000:]
-        return result.stdout
-    assert result.returncode != 0
-    return result.stdout
 
 
 @pytest.fixture(scope='module')

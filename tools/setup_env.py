@@ -16,6 +16,7 @@ import time
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 LOG = os.path.join(ROOT, 'build', 'setup.log')
 PYTHONS = ((3, 10), (3, 12))  # oldest and newest that are tested
+OPENCV = 'opencv-python'
 
 # Runs in the environment: what is installed there, without importing it.
 PROBE = r'''
@@ -152,6 +153,9 @@ def write_constraints(state, required, own):
             version = state['found'][name]
             keep = version and not own
             file.write('%s==%s\n' % (name, version) if keep else line + '\n')
+        if not own and state['found'][OPENCV]:
+            # grad-cam brings the other one, whose files are the same.
+            file.write('%s-headless==%s\n' % (OPENCV, state['found'][OPENCV]))
     return path
 
 
@@ -248,7 +252,7 @@ def set_up(args):
     required = dict(stack, **read_requirements(
         os.path.join(ROOT, 'requirements', 'dev.txt')))
     others = other_stacks(args.stack)
-    state = probe(python, list(required) + list(others))
+    state = probe(python, list(required) + list(others) + [OPENCV])
     check_version(state['version'])
     constraints = write_constraints(state, required, own)
     if not own:

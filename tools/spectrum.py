@@ -1,19 +1,23 @@
-"""Draws which frequencies the maps inside a network hold.
+"""Draws which frequencies the maps inside networks hold.
 
     tools/spectrum.py configs/imagenet/iformer_s_300e.py \\
         mmiformer://iformer_small --images a.jpg b.jpg --out spectrum.png
-    tools/spectrum.py CONFIG CHECKPOINT --images a.jpg --out vit.png \\
-        --layers layers.2:tokens layers.11:tokens
+    tools/spectrum.py CONFIG CHECKPOINT VIT_CONFIG VIT_CHECKPOINT \\
+        --images a.jpg --out beside_vit.png \\
+        --layers stages.2.blocks.5:NHWC layers.11:tokens
 
 By default it shows the branches of layers 6, 12 and 18 of an iFormer; others
 are named as in `backbone.named_modules()`, with the layout of what they emit.
+Each model shows those of the named layers that it has.
 """
 import argparse
 import sys
 from pathlib import Path
+from typing import Dict
 
 import cv2
 import torch
+from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 from torch import Tensor
 
@@ -23,13 +27,15 @@ from mmiformer.backbone import IFormer
 from mmiformer.backbone.checkpoint import read_checkpoint
 from mmiformer.engine.launch import load_config
 
+PAPERS_LAYERS = (6, 12, 18)
+
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('config', help='of any model with a backbone')
-    parser.add_argument('checkpoint', help='trained weights of the model')
+    parser.add_argument('models', nargs='+', metavar='CONFIG CHECKPOINT',
+                        help='of any model with a backbone, and its weights')
     parser.add_argument('--images', nargs='+', required=True, type=Path)
     parser.add_argument('--size', type=int, nargs=2, default=(224, 224),
                         metavar=('H', 'W'), help='that images are resized to; '
@@ -38,6 +44,8 @@ def parse_args() -> argparse.Namespace:
                         help=f'LAYOUT: {", ".join(LAYOUTS)}')
     parser.add_argument('--out', type=Path, required=True, help='PNG file')
     args = parser.parse_args()
+    if len(args.models) % 2:
+        parser.error('give a checkpoint after each config')
     for path in args.images:
         if cv2.haveImageReader(str(path)) is False:
             parser.error(f'--images {path}: there is no image')
@@ -45,6 +53,7 @@ def parse_args() -> argparse.Namespace:
         if layer.rpartition(':')[2] not in LAYOUTS or ':' not in layer:
             parser.error(f'--layers {layer}: give NAME:LAYOUT, with a layout '
                          f'of {", ".join(LAYOUTS)}')
+    args.layers = dict(layer.rsplit(':', 1) for layer in args.layers or ())
     return args
 
 
@@ -60,31 +69,60 @@ def read_image(path: Path, size, preprocessor) -> Tensor:
     return (image - mean) / std
 
 
-def main() -> None:
-    args = parse_args()
-    cfg = load_config(args.config)
+def read_backbone(cfg: Config, checkpoint: str) -> torch.nn.Module:
+    """The backbone of a model, with its weights, every one of them."""
     init_default_scope(cfg.default_scope)
     backbone = MODELS.build(cfg.model.backbone)
-    if args.layers:
-        layers = dict(layer.rsplit(':', 1) for layer in args.layers)
-    elif isinstance(backbone, IFormer):
-        layers = mixer_layers((6, 12, 18))
-    else:
-        sys.exit('error: name the --layers of a backbone that is not ours')
+    state = read_checkpoint(checkpoint)
+    state = state.get('state_dict', state)
+    if not isinstance(backbone, IFormer):  # ours finds its own part
+        state = {name[len('backbone.'):]: value for name, value in
+                 state.items() if name.startswith('backbone.')}
+    backbone.load_state_dict(state)
+    return backbone
+
+
+def choose_layers(backbone: torch.nn.Module,
+                  named: Dict[str, str]) -> Dict[str, str]:
+    if not named and isinstance(backbone, IFormer):
+        return mixer_layers(backbone, PAPERS_LAYERS)
+    names = [name for name, _ in backbone.named_modules() if name]
+    layers = {name: layout for name, layout in named.items() if name in names}
+    if not layers:
+        raise ValueError(
+            f'none of the --layers {list(named)} is in the '
+            f'{type(backbone).__name__}: choose from {names}')
+    return layers
+
+
+def find_spectra(args: argparse.Namespace) -> Dict[str, Tensor]:
+    """By the layer's name; with several models, the config's before it."""
+    spectra: Dict[str, Tensor] = {}
+    unused = set(args.layers)
+    for path, checkpoint in zip(args.models[::2], args.models[1::2]):
+        cfg = load_config(path)
+        backbone = read_backbone(cfg, checkpoint)
+        layers = choose_layers(backbone, args.layers)
+        unused -= set(layers)
+        images = [read_image(image, args.size, cfg.model.get(
+            'data_preprocessor', cfg.get('data_preprocessor')))
+            for image in args.images]
+        before = f'{Path(path).stem}: ' if len(args.models) > 2 else ''
+        spectra.update(
+            (before + name, spectrum) for name, spectrum in
+            layer_spectra(backbone, images, layers).items())
+    if unused:
+        raise ValueError(f'no model has the --layers {sorted(unused)}')
+    return spectra
+
+
+def main() -> None:
+    args = parse_args()
     try:
-        state = read_checkpoint(args.checkpoint)
-        state = state.get('state_dict', state)
-        if not isinstance(backbone, IFormer):  # ours finds its own part
-            state = {name[len('backbone.'):]: value for name, value in
-                     state.items() if name.startswith('backbone.')}
-        backbone.load_state_dict(state)
-        spectra = layer_spectra(backbone, [
-            read_image(path, args.size, cfg.model.get(
-                'data_preprocessor', cfg.get('data_preprocessor')))
-            for path in args.images], layers)
+        spectra = find_spectra(args)
     except (OSError, ValueError, RuntimeError) as error:
         sys.exit(f'error: {error}')
-    pictures.draw_spectra(args.out, spectra, args.config)
+    pictures.draw_spectra(args.out, spectra, ', '.join(args.models[::2]))
     print(f'written: {args.out}')
 
 

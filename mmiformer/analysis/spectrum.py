@@ -5,8 +5,12 @@ from typing import Dict, Optional, Sequence, Tuple
 import torch
 from torch import Tensor, nn
 
+from ..backbone import IFormer
+from ..backbone.mixer import HIGH_BRANCHES, InceptionMixer
+
 FLOOR = 1e-6  # added to amplitudes: what is exactly 0 has no logarithm
 LAYOUTS = ('NCHW', 'NHWC', 'tokens')
+BRANCHES = (*(name for name, _ in HIGH_BRANCHES.values()), 'low_mixer')
 
 
 def log_amplitude(maps: Tensor) -> Tensor:
@@ -141,20 +145,23 @@ def layer_spectra(model: nn.Module, images: Sequence[Tensor],
     return spectra
 
 
-def mixer_layers(numbers: Sequence[int]) -> Dict[str, str]:
-    """The branches of some mixers of an iFormer, for :func:`layer_spectra`.
+def mixer_layers(model: IFormer, numbers: Sequence[int]) -> Dict[str, str]:
+    """The branches of some mixers, for :func:`layer_spectra`.
 
     Args:
-        numbers: Of the blocks, counted from 1 over all stages of a small
-            one: the paper shows 6, 12 and 18.
+        model: A backbone.
+        numbers: Of the blocks, counted from 1 over all stages: the paper
+            shows 6, 12 and 18 of a small one.
+
+    Raises:
+        ValueError: There are not so many blocks.
     """
-    from ..backbone.arch import PRESETS
-    depths, layers = PRESETS['small']['depths'], {}
-    for number in numbers:
-        stage, block = 0, number - 1
-        while block >= depths[stage]:
-            block -= depths[stage]
-            stage += 1
-        for branch in ('max_pool_branch', 'depthwise_branch', 'low_mixer'):
-            layers[f'stages.{stage}.blocks.{block}.mixer.{branch}'] = 'NHWC'
-    return layers
+    mixers = [name for name, module in model.named_modules()
+              if isinstance(module, InceptionMixer)]
+    if not 1 <= min(numbers) <= max(numbers) <= len(mixers):
+        raise ValueError(f'no blocks {list(numbers)}: there are 1 to '
+                         f'{len(mixers)}')
+    return {f'{name}.{branch}': 'NHWC'
+            for name in (mixers[number - 1] for number in numbers)
+            for branch in BRANCHES
+            if hasattr(model.get_submodule(name), branch)}

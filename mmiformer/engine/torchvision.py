@@ -15,14 +15,18 @@ SCHEMAS = ('nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor',
 _libraries = []  # what they define lasts as long as they do
 
 
-def make_importable() -> None:
-    """Defines what is missing, only where the import fails without it."""
+def make_importable() -> bool:
+    """Defines what is missing, only where the import fails without it.
+
+    Returns:
+        Whether it had to, now or before.
+    """
     if importlib.util.find_spec('torchvision') is None:
-        return
+        return False
     try:
         importlib.import_module('torchvision')
     except ImportError:
-        return  # whoever needs it will say so
+        pass  # whoever needs it will say so
     except RuntimeError as error:
         if 'operator torchvision::' not in str(error):
             raise
@@ -34,3 +38,4 @@ def make_importable() -> None:
                      if name.split('.')[0] == 'torchvision']:
             del sys.modules[name]
         importlib.import_module('torchvision')
+    return bool(_libraries)

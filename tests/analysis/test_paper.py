@@ -1,7 +1,6 @@
 """The paper's dense tables against what the installed packages build."""
 import subprocess
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -72,8 +71,6 @@ def test_the_tool(configs):
     assert 'give a config or --table' in run()
 
 
-@pytest.mark.skipif(find_spec('mmpretrain') is None,
-                    reason='mmpretrain is an extra')
 def test_a_classifier_is_counted_at_its_own_size(configs):
     output = run(str(configs / 'imagenet/iformer_s_300e.py'))
     assert 'at 224x224' in output

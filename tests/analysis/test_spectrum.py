@@ -1,14 +1,13 @@
 """Spectra of signals whose spectrum is known, and of layers."""
 import math
-import subprocess
-import sys
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import torch
-from conftest import TINY
+from conftest import TINY, call
+from mmengine.registry import MODELS, init_default_scope
 from torch import nn
 
 from mmiformer import IFormer
@@ -20,8 +19,6 @@ from mmiformer.analysis.spectrum import (
     relative_log_amplitude,
     to_maps,
 )
-
-ROOT = Path(__file__).parents[2]
 
 
 def wave(height, width, rows, columns, offset=0.):
@@ -104,44 +101,74 @@ def test_layers_of_a_model():
 
 
 def test_branches_of_an_iformer():
-    layers = mixer_layers([6, 12, 18])
-    assert list(layers) == [
+    with torch.device('meta'):
+        model = IFormer('small')
+        layers = mixer_layers(model, [6, 12, 18])
+        pooled = IFormer(dict(base='small', branches=('max_pool',
+                                                      'attention')))
+    assert set(layers) == {
         f'stages.{stage}.blocks.{block}.mixer.{branch}'
         for stage, block in ((1, 2), (2, 5), (3, 2))
-        for branch in ('max_pool_branch', 'depthwise_branch', 'low_mixer')]
-    with torch.device('meta'):
-        assert set(layers) <= set(dict(IFormer('small').named_modules()))
+        for branch in ('max_pool_branch', 'depthwise_branch', 'low_mixer')}
+    assert set(layers.values()) == {'NHWC'}
+    assert set(mixer_layers(pooled, [1])) == {
+        f'stages.0.blocks.0.mixer.{branch}'
+        for branch in ('max_pool_branch', 'low_mixer')}
+    for numbers in ([0], [6, 19]):
+        with pytest.raises(ValueError, match='there are 1 to 18'):
+            mixer_layers(model, numbers)
     layer = 'stages.0.blocks.0.mixer.low_mixer'
     found = layer_spectra(IFormer(TINY, 64), [torch.rand(1, 3, 64, 96)],
-                          {layer: layers[next(iter(layers))]})
+                          {layer: 'NHWC'})
     assert found[layer].shape == (16, 24)
 
 
-def test_the_tool(tmp_path, configs):
+CHILD = """
+_base_ = {base!r}
+model = dict(backbone=dict(_delete_=True, **{backbone}))
+"""
+
+
+def test_the_tool(tmp_path, configs, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     for name in 'ab':
-        cv2.imwrite(str(tmp_path / f'{name}.png'),
-                    np.random.default_rng(0).integers(
-                        256, size=(40, 60, 3)).astype(np.uint8))
-    (tmp_path / 'child.py').write_text(
-        f'_base_ = {str(configs / "fpn_ade20k/iformer_s_shapes.py")!r}\n'
-        f'model = dict(backbone=dict(_delete_=True, type="mmiformer.IFormer", '
-        f'arch={TINY}))\n')
-    torch.save(IFormer(TINY).state_dict(), tmp_path / 'weights.pth')
+        cv2.imwrite(f'{name}.png', np.random.default_rng(0).integers(
+            256, size=(40, 60, 3)).astype(np.uint8))
+    vit = dict(type='VisionTransformer', img_size=32, patch_size=8,
+               arch=dict(embed_dims=16, num_layers=2, num_heads=2,
+                         feedforward_channels=16))
+    for name, base, backbone in (
+            ('ours', 'fpn_ade20k/iformer_s_shapes.py',
+             dict(type='mmiformer.IFormer', arch=TINY)),
+            ('vit', 'imagenet/iformer_s_shapes.py', vit)):
+        Path(f'{name}.py').write_text(CHILD.format(
+            base=str(configs / base), backbone=backbone))
+    torch.save(IFormer(TINY).state_dict(), 'ours.pth')
+    init_default_scope('mmpretrain')
+    torch.save({f'backbone.{name}': value for name, value in
+                MODELS.build(vit).state_dict().items()}, 'vit.pth')
 
-    def call(*arguments):
-        return subprocess.run(
-            [sys.executable, str(ROOT / 'tools/spectrum.py'), 'child.py',
-             'weights.pth', *arguments], cwd=tmp_path, text=True,
-            capture_output=True)
-
+    ours, both = ('ours.py', 'ours.pth'), (
+        'ours.py', 'ours.pth', 'vit.py', 'vit.pth')
     layer = 'stages.1.blocks.0.mixer.low_mixer'
-    result = call('--images', 'a.png', 'b.png', '--out', 'drawn.png',
-                  '--layers', f'{layer}:NHWC', 'stages.0:NCHW')
-    assert result.returncode == 0, result.stderr
-    assert cv2.imread(str(tmp_path / 'drawn.png')).std() > 5
-    for arguments, words in (
-            (['--images', 'c.png'], 'c.png'),
-            (['--images', 'a.png', '--layers', 'stages.7:NCHW'], 'stages.7'),
-            (['--images', 'a.png', '--layers', layer], 'NAME:LAYOUT')):
-        result = call(*arguments, '--out', 'no.png')
-        assert result.returncode and words in result.stderr
+    images = ('--images', 'a.png', 'b.png', '--size', 64, 96, '--out')
+    call('spectrum.py', *ours, *images, 'one.png', '--layers', f'{layer}:NHWC',
+         'stages.0:NCHW')
+    call('spectrum.py', *both, *images, 'two.png', '--layers', f'{layer}:NHWC',
+         'layers.1:tokens')
+    for drawn in ('one.png', 'two.png'):
+        assert cv2.imread(drawn).std() > 5
+    for models, arguments, words in (
+            (ours, ['--images', 'c.png'], 'c.png'),
+            (both[:3], ['--images', 'a.png'], 'a checkpoint after each'),
+            (ours, ['--images', 'a.png', '--layers', 'stages.7:NCHW'],
+             'stages.7'),
+            (both, ['--images', 'a.png', '--layers', f'{layer}:NHWC'],
+             'VisionTransformer: choose from'),
+            (both, ['--images', 'a.png', '--layers', f'{layer}:NHWC',
+                    'layers.1:tokens', 'layers.2:tokens'],
+             "no model has the --layers ['layers.2']"),
+            (ours, ['--images', 'a.png', '--layers', layer], 'NAME:LAYOUT')):
+        assert words in call('spectrum.py', *models, *arguments, '--out',
+                             'no.png', check=False)
+    assert not Path('no.png').exists()
