@@ -1,4 +1,6 @@
 """Every config parses and builds without data, and holds its recipe."""
+import copy
+
 import pytest
 import torch
 from mmengine.config import Config
@@ -17,6 +19,10 @@ ALL = [
 ]
 
 CLASSIFICATION = ('imagenet', 'ablation')  # see test_classification.py
+PEERS = {  # of ours, to look at side by side
+    'vit_ti_imagenet_shapes': 'imagenet', 'swin_t_imagenet_shapes': 'imagenet',
+    'swin_t_fpn_shapes': 'fpn_ade20k', 'swin_t_mask_rcnn_shapes': 'mask_rcnn',
+}
 
 
 def load(configs, name):
@@ -34,7 +40,23 @@ def test_the_list_is_complete(configs):
     found = {str(path.relative_to(configs).with_suffix(''))
              for path in configs.glob('[!_]*/*.py')
              if path.parent.name not in CLASSIFICATION}
-    assert found == set(ALL)
+    assert found == {*ALL, *(f'peers/{name}' for name in PEERS)}
+
+
+@pytest.mark.parametrize('name', PEERS)
+def test_peers_differ_from_ours_by_the_backbone_alone(name, configs):
+    ours = load(configs, f'{PEERS[name]}/iformer_s_shapes')
+    peer = load(configs, f'peers/{name}')
+    assert type(build(copy.deepcopy(peer)).backbone).__name__ == (
+        'VisionTransformer' if name.startswith('vit') else 'SwinTransformer')
+    for cfg in (ours, peer):
+        for part in ('backbone', 'neck', 'head'):
+            cfg.model.pop(part, None)
+        cfg.pop('work_dir')
+    if name.startswith('vit'):  # it learns more slowly
+        for key in ('train_cfg', 'param_scheduler'):
+            assert peer.pop(key) != ours.pop(key)
+    assert peer.to_dict() == ours.to_dict()
 
 
 @pytest.mark.parametrize('name', ALL)

@@ -107,7 +107,7 @@ def draw_spectra(path: Path, spectra: Dict[str, Tensor], title: str) -> None:
     ax = left.subplots()
     for name, spectrum in spectra.items():
         frequencies, values = relative_log_amplitude(spectrum)
-        ax.plot(frequencies, values, marker='.', label=_short(name))
+        ax.plot(frequencies, values, marker='.', label=_lines(name))
     ax.set(xlabel='frequency, in units of pi',
            ylabel='log amplitude, relative to that of frequency 0')
     ax.legend(fontsize=7, ncol=3, loc='upper center',
@@ -119,16 +119,15 @@ def draw_spectra(path: Path, spectra: Dict[str, Tensor], title: str) -> None:
         cell.axis('off')
     for cell, (name, spectrum) in zip(grid.T.flat, spectra.items()):
         cell.imshow(spectrum - spectrum.max(), vmin=-8, vmax=0)
-        cell.set_title(_short(name), fontsize=7)
+        cell.set_title(_lines(name), fontsize=7)
     figure.suptitle(title, fontsize=10)
     figure.savefig(path, dpi=80)
     plt.close(figure)
 
 
-def _short(name: str) -> str:
-    """Without what the names of all our layers have."""
-    return name.replace('stages.', 'stage ').replace(
-        '.blocks.', ' block ').replace('.mixer.', '\n')
+def _lines(name: str) -> str:
+    """Model, block and branch of a layer's name, each in a line."""
+    return name.replace(': ', '\n').replace('.mixer.', '\n')
 
 
 def read_scalars(work_dir: Path) -> List[Dict[str, float]]:
