@@ -31,6 +31,7 @@ setup(
         'det': [*UPSTREAM, 'mmdet>=3.3.0,<3.4'],
         'seg': [*UPSTREAM, 'mmsegmentation>=1.2.0,<1.3', 'ftfy', 'regex'],
         'cls': [*UPSTREAM, 'mmpretrain>=1.2.0,<1.3', 'torchvision'],
+        'cam': ['grad-cam>=1.5', 'torchvision'],
         'onedl-det': [*FORKS, 'onedl-mmdetection>=3.5.1'],
         'onedl-seg': [*FORKS, 'onedl-mmsegmentation>=1.4.2'],
         'onedl-cls': [*FORKS, 'onedl-mmpretrain>=1.3.6', 'torchvision'],

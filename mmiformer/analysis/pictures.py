@@ -1,7 +1,7 @@
 """Pictures of predictions beside the truth, and of training curves."""
 import json
 from pathlib import Path
-from typing import Dict, List, Sequence, Tuple
+from typing import Dict, List, Optional, Sequence, Tuple
 
 import matplotlib
 import numpy as np
@@ -128,6 +128,40 @@ def draw_spectra(path: Path, spectra: Dict[str, Tensor], title: str) -> None:
 def _lines(name: str) -> str:
     """Model, block and branch of a layer's name, each in a line."""
     return name.replace(': ', '\n').replace('.mixer.', '\n')
+
+
+def draw_activations(
+        path: Path, names: Sequence[str], images: Sequence[np.ndarray],
+        rows: List[List[Tuple[np.ndarray, Optional[np.ndarray], str]]]
+) -> None:
+    """Saves a grid: each image, and beside it where each model sees a class.
+
+    Args:
+        path: PNG file.
+        names: Of the models, one per column.
+        images: ``(H, W, 3)`` uint8 RGB, one per row.
+        rows: Per image, per model: the image as the model sees it
+            ``(h, w, 3)``, the activation ``(h, w)`` from 0 to 1 or None where
+            there is none, and a title.
+    """
+    columns = 1 + len(names)
+    figure, axes = plt.subplots(
+        len(rows), columns, squeeze=False,
+        figsize=(2.6 * columns, 2.8 * len(rows)))
+    for ax in axes.flat:
+        ax.axis('off')
+    for line, image, cells in zip(axes, images, rows):
+        line[0].imshow(image)
+        for ax, (seen, heat, title) in zip(line[1:], cells):
+            ax.imshow(grey(seen))
+            if heat is not None:
+                ax.imshow(heat, cmap='jet', alpha=0.5, vmin=0, vmax=1)
+            ax.set_title(title, fontsize=8)
+    for ax, name in zip(axes[0], ('image', *names)):
+        ax.set_title(f'{name}\n{ax.get_title()}', fontsize=8)
+    figure.tight_layout()
+    figure.savefig(path, dpi=80)
+    plt.close(figure)
 
 
 def read_scalars(work_dir: Path) -> List[Dict[str, float]]:

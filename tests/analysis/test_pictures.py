@@ -51,6 +51,22 @@ def test_instances_have_mask_box_and_score(tmp_path):
     assert coloured(tmp_path / 'a.png', (255, 0, 0)) == 0
 
 
+def test_activations_are_red_where_they_are_high(tmp_path):
+    image = np.full((20, 20, 3), 128, np.uint8)
+    low, high = np.full((20, 20), .1), np.full((20, 20), .9)
+    half = np.hstack([low[:, :10], high[:, :10]])
+    reds, blues = [], []
+    for heat in (None, low, half, high):
+        pictures.draw_activations(
+            tmp_path / 'a.png', ['a', 'b'], [image] * 2,
+            [[(image, heat, 'x'), (image, heat, 'y')]] * 2)
+        reds.append(coloured(tmp_path / 'a.png', (255, 0, 0)))
+        blues.append(coloured(tmp_path / 'a.png', (0, 0, 255)))
+    assert reds[:2] == [0, 0] and blues[0] == blues[3] == 0
+    assert reds[3] > 0.1 and abs(reds[2] / reds[3] - 0.5) < 0.05
+    assert abs(blues[2] / blues[1] - 0.5) < 0.05
+
+
 def write(folder, name, records):
     path = folder / name / 'vis_data' / 'scalars.json'
     path.parent.mkdir(parents=True)

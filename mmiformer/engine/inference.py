@@ -1,0 +1,93 @@
+"""A trained model, and an image as the model is tested on one."""
+import textwrap
+from types import SimpleNamespace
+from typing import Any, Dict, List, Tuple
+
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.dataset import Compose, pseudo_collate
+from mmengine.device import get_device
+from mmengine.registry import DATASETS, MODELS, DefaultScope
+from torch import nn
+
+from ..backbone.checkpoint import read_checkpoint
+from .hooks import LoadBackboneHook
+
+
+def load_model(cfg: Config, checkpoint: str) -> nn.Module:
+    """Builds a config's model, with the weights of a checkpoint.
+
+    Args:
+        cfg: Of mmdet, mmseg or mmpretrain.
+        checkpoint: Path, URL or name, see
+            :func:`~mmiformer.backbone.checkpoint.read_checkpoint`: the weights
+            of the whole model, or released ones for a classifier.
+
+    Returns:
+        The model, in eval mode, on a GPU if there is one.
+
+    Raises:
+        FileNotFoundError, ConnectionError, ValueError: As ``read_checkpoint``
+            says, and if the weights do not fit in full.
+    """
+    settings = cfg.model.copy()
+    if preprocessor := cfg.get('data_preprocessor'):  # as the Runner does it
+        settings.setdefault('data_preprocessor', preprocessor)
+    with _scope(cfg):
+        model = MODELS.build(settings)
+    content = read_checkpoint(checkpoint)
+    LoadBackboneHook().after_load_checkpoint(
+        SimpleNamespace(model=model), content)
+    try:
+        model.load_state_dict(content.get('state_dict', content))
+    except (RuntimeError, ValueError) as error:
+        # It may list every tensor of the model.
+        reason = textwrap.shorten(str(error), 600)
+        raise ValueError(f'{checkpoint}: {reason}') from None
+    return model.to(get_device()).eval()
+
+
+def class_names(cfg: Config) -> List[str]:
+    """What the classes of a config's test data are called, in their order.
+
+    Raises:
+        ValueError: The data set names none.
+    """
+    with _scope(cfg):  # lazily: its files need not be there
+        dataset = DATASETS.build(
+            dict(cfg.test_dataloader.dataset, lazy_init=True, pipeline=[]))
+    if not dataset.metainfo.get('classes'):
+        raise ValueError('the test data set of the config names no classes: '
+                         'give it metainfo=dict(classes=...)')
+    return list(dataset.metainfo['classes'])
+
+
+def read_image(cfg: Config, model: nn.Module, path: str
+               ) -> Tuple[np.ndarray, Dict[str, Any]]:
+    """An image as the model is tested on one.
+
+    Args:
+        cfg: The model's; its test pipeline is used, but for annotations.
+        model: For its ``data_preprocessor``.
+        path: Of the image.
+
+    Returns:
+        What the pipeline makes of the image, ``(H, W, 3)`` uint8 RGB, and what
+        the preprocessor makes of that: ``inputs`` ``(1, 3, H', W')``, padded
+        to the right and below, and ``data_samples``.
+    """
+    with _scope(cfg):
+        pipeline = Compose([
+            step for step in cfg.test_dataloader.dataset.pipeline
+            if not step.type.endswith('Annotations')])
+    packed = pipeline(dict(img_path=path, img_id=0))
+    seen = packed['inputs'].clamp(0, 255).to(torch.uint8)  # (3, H, W), BGR
+    with torch.no_grad():
+        data = model.data_preprocessor(pseudo_collate([packed]))
+    return seen.flip(0).permute(1, 2, 0).numpy(), data
+
+
+def _scope(cfg: Config):
+    """Whose names are meant: models of several packages may take turns."""
+    return DefaultScope.overwrite_default_scope(cfg.default_scope)

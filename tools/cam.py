@@ -1,0 +1,134 @@
+"""Draws where in images models see a class, side by side.
+
+    tools/cam.py configs/imagenet/iformer_s_300e.py \\
+        mmiformer://iformer_small --images a.jpg b.jpg --out cam.png
+    tools/cam.py CONFIG CHECKPOINT PEERS_CONFIG PEERS_CHECKPOINT \\
+        --images a.jpg --category dog --out cam.png \\
+        --layer neck.fpn_convs.0:NCHW
+
+For classifiers, detectors and segmentors with any backbone. By default each
+model shows the class that it predicts first, in the last map of its backbone,
+which is coarse: in a model with an FPN, neck.fpn_convs.0 shows small things.
+Layers are named as in `model.named_modules()`, with the layout of what they
+emit; for models that differ give one for each.
+"""
+import argparse
+import sys
+from pathlib import Path
+from typing import List, Optional, Tuple
+
+import cv2
+import numpy as np
+
+from mmiformer.analysis import pictures
+from mmiformer.analysis.cam import (
+    LAST_MAP,
+    METHODS,
+    NotSeenError,
+    class_activation,
+    find_layer,
+    library_class,
+    predicted_class,
+    suggest,
+)
+from mmiformer.analysis.spectrum import LAYOUTS
+from mmiformer.engine.inference import class_names, load_model, read_image
+from mmiformer.engine.launch import load_config
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        'models', nargs='+', metavar='CONFIG CHECKPOINT',
+        help='of each model, in turn')
+    parser.add_argument('--images', nargs='+', required=True, type=Path)
+    parser.add_argument('--category', help='a class, by name; default: the '
+                        'one that a model predicts')
+    parser.add_argument('--layer', nargs='+', metavar='NAME:LAYOUT',
+                        default=[':'.join(LAST_MAP)],
+                        help='one, or one per model; default: the backbone; '
+                        f'LAYOUT: {", ".join(LAYOUTS)}')
+    parser.add_argument('--method', choices=list(METHODS), help='default: '
+                        'gradcam of a classifier, hirescam of the others')
+    parser.add_argument('--out', type=Path, required=True, help='PNG file')
+    args = parser.parse_args()
+    if len(args.models) % 2:
+        parser.error(f'{args.models[-1]}: give CONFIG CHECKPOINT of each '
+                     'model, in turn')
+    for path in args.images:
+        if cv2.haveImageReader(str(path)) is False:
+            parser.error(f'--images {path}: there is no image')
+    for layer in args.layer:
+        if layer.rpartition(':')[2] not in LAYOUTS or ':' not in layer:
+            parser.error(f'--layer {layer}: give NAME:LAYOUT, with a layout '
+                         f'of {", ".join(LAYOUTS)}')
+    count = len(args.models) // 2
+    if len(args.layer) not in (1, count):
+        parser.error(f'--layer: {len(args.layer)} for {count} models: give '
+                     'one, or one per model')
+    args.layer = [tuple(layer.rsplit(':', 1)) for layer in
+                  args.layer * (count if len(args.layer) == 1 else 1)]
+    return args
+
+
+def number_of(category: Optional[str], classes: List[str], config: str
+              ) -> Optional[int]:
+    """The class of a name; a class may have several, parted by commas."""
+    if category is None:
+        return None
+    for number, name in enumerate(classes):
+        if category in (name, *map(str.strip, name.split(','))):
+            return number
+    raise ValueError(f'--category {category}: unknown to {config}, '
+                     f'{suggest(category, classes)}')
+
+
+def show(cfg, model, classes: List[str], path: Path, category: Optional[int],
+         layer: Tuple[str, str], method: Optional[str]) -> Tuple:
+    """A cell of the picture: what the model sees, the activation, a title."""
+    seen, data = read_image(cfg, model, str(path))
+    try:
+        if category is None:
+            background = ('background' in classes or None) and (
+                classes.index('background'))
+            category = predicted_class(model, data, background)
+        heat = class_activation(model, data, category, layer, method)
+    except NotSeenError:
+        return seen, None, 'no ' + (
+            'class' if category is None else classes[category]) + ' is seen'
+    return seen, heat[:seen.shape[0], :seen.shape[1]], classes[category]
+
+
+def main() -> None:
+    args = parse_args()
+    paths, checkpoints = args.models[::2], args.models[1::2]
+    try:
+        library_class(args.method or 'gradcam')
+        configs = [load_config(path) for path in paths]
+        classes = [class_names(cfg) for cfg in configs]
+        categories = [number_of(args.category, names, path)
+                      for names, path in zip(classes, paths)]
+        models = [load_model(cfg, checkpoint)
+                  for cfg, checkpoint in zip(configs, checkpoints)]
+        for model, (name, _) in zip(models, args.layer):
+            find_layer(model, name)
+        rows = [[show(cfg, model, names, image, category, layer, args.method)
+                 for cfg, model, names, category, layer in zip(
+                     configs, models, classes, categories, args.layer)]
+                for image in args.images]
+        if all(heat is None for row in rows for _, heat, _ in row):
+            raise ValueError(f'{rows[0][0][2]} in any of the images')
+    except (OSError, ValueError, RuntimeError, ImportError) as error:
+        sys.exit(f'error: {error}')
+    images: List[np.ndarray] = [
+        cv2.imread(str(path))[..., ::-1] for path in args.images]
+    names = ['/'.join(Path(path).with_suffix('').parts[-2:])
+             for path in paths]
+    pictures.draw_activations(args.out, names, images, rows)
+    print(f'written: {args.out}')
+
+
+if __name__ == '__main__':
+    main()
