@@ -127,12 +127,12 @@ def put(values):
     return box(change)
 
 
-def polygon(change):
+def polygon(change, split=None):
     def damage(entry, random):
         index = random.randrange(len(entry['segmentation']))
         entry['segmentation'][index] = change(
             entry['segmentation'][index], random)
-    return annotation(damage)
+    return annotation(damage, split)
 
 
 def put_in_polygon(values):

@@ -75,7 +75,9 @@ COCO = [
         dict(size=[64, 64], counts=[5]), dict(counts='ab')])),
     (boxes.MASK_NOT_FINITE, d.put_in_polygon([NAN, INF, -INF, 1e9])),
     (boxes.POLYGON_SHORT, d.polygon(
-        lambda points, r: points[:r.choice([0, 1, 2, 4, 5, 7])])),
+        lambda points, r: points[:r.choice([0, 1, 2, 4, 5, 7])], 'training')),
+    (boxes.POLYGON_UNTESTABLE, d.polygon(
+        lambda points, r: points[:r.choice([0, 1, 2, 4])], 'validation')),
     (boxes.POLYGON_EMPTY, d.polygon(
         lambda points, r: r.choice([[3.] * 8, [1, 1, 2.5, 2.5, 4, 4]]))),
     (boxes.POLYGON_OUTSIDE, d.polygon(lambda points, r: r.choice(

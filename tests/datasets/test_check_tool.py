@@ -43,9 +43,9 @@ def write_config(family, root, path):
 
 
 @pytest.mark.parametrize('family, victim, title', [
-    ('coco', 'images/training/00003.jpg', 'no image'),
+    ('coco', 'images/training/00003.jpg', 'truncated or damaged'),
     ('seg', 'annotations/validation/00001.png', 'label maps that are damaged'),
-    ('cls', 'crops/training/*/*.jpg', 'no image')])
+    ('cls', 'crops/training/*/*.jpg', 'truncated or damaged')])
 def test_the_tool(family, victim, title, shapes, tmp_path):
     root = tmp_path / 'shapes'
     shutil.copytree(shapes, root)
@@ -75,7 +75,7 @@ def test_notes_alone_pass(shapes, tmp_path):
 
 
 @pytest.mark.parametrize('family', d.FAMILIES)
-def test_training_does_not_start_on_bad_data(family, shapes, tmp_path, log):
+def test_training_does_not_start_on_bad_data(family, shapes, tmp_path):
     root = tmp_path / 'shapes'
     shutil.copytree(shapes, root)
     cfg = load_config(str(write_config(family, root, tmp_path / 'c.py')))

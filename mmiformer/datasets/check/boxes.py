@@ -28,6 +28,9 @@ MASK_NOT_FINITE = Kind(
 POLYGON_SHORT = Kind(
     'polygons of less than 3 points, or of half a point', 'mmdet drops them; '
     'an object that has no other is ignored', False)
+POLYGON_UNTESTABLE = Kind(
+    'polygons of less than 5 numbers', 'pycocotools stops in testing: "input '
+    'type is not supported"', True)
 POLYGON_EMPTY = Kind(
     'polygons and masks that are empty', 'mmdet keeps the object with an '
     'empty mask and trains the mask head on it', False)
@@ -69,9 +72,16 @@ def find_box_fault(bbox: list, area: float, width: float, height: float
     return None
 
 
-def find_mask_fault(mask: object, width: float, height: float
-                    ) -> Optional[Kind]:
-    """The gravest fault of a ``segmentation``, if it has any."""
+def find_mask_fault(mask: object, width: float, height: float,
+                    tested: bool = False) -> Optional[Kind]:
+    """The gravest fault of a ``segmentation``, if it has any.
+
+    Args:
+        mask: Polygons or RLE, or anything else.
+        width: Of the image.
+        height: Of the image.
+        tested: Whether COCOeval reads it too, which drops nothing.
+    """
     if mask is None or mask == [] or mask == {}:
         return MASK_NONE
     if isinstance(mask, dict):
@@ -79,9 +89,12 @@ def find_mask_fault(mask: object, width: float, height: float
     if not isinstance(mask, list):
         return MASK_MALFORMED
     kinds = {_find_polygon_fault(part, width, height) for part in mask}
+    if tested and POLYGON_SHORT in kinds and any(
+            isinstance(p, list) and len(p) < 5 for p in mask):
+        kinds = kinds - {POLYGON_SHORT} | {POLYGON_UNTESTABLE}
     return next((kind for kind in (
-        MASK_MALFORMED, MASK_NOT_FINITE, POLYGON_SHORT, POLYGON_EMPTY,
-        POLYGON_OUTSIDE, POLYGON_OVER_EDGE) if kind in kinds), None)
+        MASK_MALFORMED, MASK_NOT_FINITE, POLYGON_UNTESTABLE, POLYGON_SHORT,
+        POLYGON_EMPTY, POLYGON_OUTSIDE, POLYGON_OVER_EDGE) if kind in kinds), None)
 
 
 def _find_polygon_fault(polygon: object, width: float, height: float

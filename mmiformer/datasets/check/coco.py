@@ -200,8 +200,9 @@ class _CocoCheck:
             elif annotation['category_id'] not in known:
                 self._add(NO_CATEGORY, f'{_name(annotation)}: category_id '
                           f'{shorten.repr(annotation["category_id"])}')
-            elif not annotation.get('ignore'):
-                counts[labels.get(annotation['category_id'])] += 1
+            elif (annotation['category_id'] in labels and
+                  not annotation.get('ignore')):
+                counts[labels[annotation['category_id']]] += 1
                 self._check_object(annotation, image)
         return counts
 
@@ -213,12 +214,12 @@ class _CocoCheck:
                 annotation['bbox'], annotation['area'], *size):
             self._add(kind, f'{where}: bbox {shorten.repr(annotation["bbox"])}'
                       f', area {shorten.repr(annotation["area"])}')
+        tested = self.evaluated and self.part.split != 'train'
         if self.with_mask and (kind := find_mask_fault(
-                annotation.get('segmentation'), *size)):
+                annotation.get('segmentation'), *size, tested)):
             self._add(kind, f'{where}: segmentation '
                       f'{shorten.repr(annotation.get("segmentation"))}')
-        if (self.evaluated and self.part.split != 'train' and
-                'iscrowd' not in annotation):
+        if tested and 'iscrowd' not in annotation:
             self._add(NO_CROWD, where)
 
     def _filter(self) -> List[dict]:
