@@ -94,7 +94,8 @@ def find_mask_fault(mask: object, width: float, height: float,
         kinds = kinds - {POLYGON_SHORT} | {POLYGON_UNTESTABLE}
     return next((kind for kind in (
         MASK_MALFORMED, MASK_NOT_FINITE, POLYGON_UNTESTABLE, POLYGON_SHORT,
-        POLYGON_EMPTY, POLYGON_OUTSIDE, POLYGON_OVER_EDGE) if kind in kinds), None)
+        POLYGON_EMPTY, POLYGON_OUTSIDE, POLYGON_OVER_EDGE)
+        if kind in kinds), None)
 
 
 def _find_polygon_fault(polygon: object, width: float, height: float
