@@ -151,10 +151,12 @@ def test_labels_are_renamed_as_mmseg_renames_them():
 
 
 @settings(derandomize=True, deadline=None, database=None)
-@given(bbox=st.lists(st.floats(-100, 164), min_size=4, max_size=4),
-       area=st.floats(-1, 100))
-def test_skipped_boxes_are_those_that_mmdet_skips(bbox, area):
+@given(corner=st.tuples(st.integers(-12, 70), st.integers(-12, 70)),
+       sides=st.tuples(*[st.one_of(st.integers(-2, 40), st.floats(0, 2))] * 2),
+       area=st.sampled_from([-1, 0, 1e-3, 50]))
+def test_skipped_boxes_are_those_that_mmdet_skips(corner, sides, area):
     from mmdet.datasets import CocoDataset
+    bbox = [*corner, *sides]
     dataset = CocoDataset(lazy_init=True, metainfo=dict(classes=('a', )))
     dataset.data_prefix, dataset.cat_ids, dataset.cat2label = (
         dict(img=''), [1], {1: 0})

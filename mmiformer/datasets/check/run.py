@@ -31,8 +31,8 @@ CHECKS = dict(
 EXACT = ('CocoDataset', )  # any other num_classes than of the classes fails
 
 # The check at the start of training. 16 images show a wrong root or size; an
-# annotation file of 100 MB takes some five seconds, COCO's of 450 MB half a
-# minute and 3 GB, each time.
+# annotation file of 100 MB takes some ten seconds and 1 GB, COCO's of 450 MB
+# more than half a minute and 3 GB, each time.
 BRIEF = dict(sample=16, largest=100_000_000)
 
 
