@@ -150,10 +150,11 @@ def test_labels_are_renamed_as_mmseg_renames_them():
                     np.bincount(loaded.ravel(), minlength=256)).all()
 
 
-@settings(derandomize=True, deadline=None, database=None)
-@given(corner=st.tuples(st.integers(-12, 70), st.integers(-12, 70)),
-       sides=st.tuples(*[st.one_of(st.integers(-2, 40), st.floats(0, 2))] * 2),
-       area=st.sampled_from([-1, 0, 1e-3, 50]))
+@settings(derandomize=True, deadline=None, database=None, max_examples=400)
+@given(corner=st.tuples(*[st.sampled_from(
+           [-6, -3, -1, 0, 30, 63, 64, 67])] * 2),
+       sides=st.tuples(*[st.sampled_from([-1, 0, .5, 1, 2, 3, 6])] * 2),
+       area=st.sampled_from([50, 50, 50, 1e-3, 0, -1]))
 def test_skipped_boxes_are_those_that_mmdet_skips(corner, sides, area):
     from mmdet.datasets import CocoDataset
     bbox = [*corner, *sides]
