@@ -1,14 +1,17 @@
 """What the tools share: from a config file to a checked config."""
 import argparse
+import logging
 import os
 import warnings
 from pathlib import Path
 from typing import Optional
 
 from mmengine.config import Config, DictAction
+from mmengine.logging import print_log
 
 from ..backbone.safe_load import force_weights_only
 from ..datasets import make_shapes
+from ..datasets.check import check_briefly
 from .preflight import check_files
 from .torchvision import make_importable
 
@@ -65,7 +68,8 @@ def _run_name(path: str) -> Path:
 
 def prepare(cfg: Config, splits: tuple) -> None:
     """Makes the embedded data set if the config uses it, then checks that
-    every file that the run will need is there.
+    every file that the run will need is there, and before a training the
+    data, in short.
 
     Args:
         cfg: The config.
@@ -74,6 +78,7 @@ def prepare(cfg: Config, splits: tuple) -> None:
 
     Raises:
         FileNotFoundError: Something is missing; the message lists it all.
+        ValueError: The data would stop or spoil the training; it says how.
     """
     rank = os.environ.get('RANK', os.environ.get('SLURM_PROCID', '0'))
     if cfg.launcher != 'none' and rank != '0':
@@ -81,3 +86,16 @@ def prepare(cfg: Config, splits: tuple) -> None:
     if 'shapes' in cfg:
         make_shapes(**cfg.shapes)
     check_files(cfg, splits)
+    if 'train' in splits:
+        _check_data(cfg, splits)
+
+
+def _check_data(cfg: Config, splits: tuple) -> None:
+    report = check_briefly(cfg, splits)
+    advice = f'tools/check_dataset.py {cfg.filename} reads all of it'
+    if report.errors:
+        raise ValueError(
+            f'cannot train on this data; {advice}:\n{report}')
+    if report.faults:
+        print_log(f'the data, in short; {advice}:\n{report}', 'current',
+                  logging.WARNING)
