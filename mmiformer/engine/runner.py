@@ -8,7 +8,6 @@ from typing import Optional
 import torch
 from mmengine.dist import all_gather_object, all_reduce, is_main_process
 from mmengine.hooks import CheckpointHook, Hook
-from mmengine.registry import RUNNERS
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 from mmengine.runner.loops import _InfiniteDataloaderIterator
 from torch.utils.data import DataLoader
@@ -30,7 +29,6 @@ class CheckpointError(OSError):
     """A checkpoint could not be written."""
 
 
-@RUNNERS.register_module()
 class ResumableRunner(Runner):
     """mmengine's Runner; a run that was interrupted and goes on by
     ``resume=True`` has the same weights in the end, bit for bit on a CPU, as
@@ -41,6 +39,9 @@ class ResumableRunner(Runner):
     epoch too, without reading what has been read; a validation that was due
     is made up for. A checkpoint gets its name when it is whole. SIGTERM saves
     one at the end of the iteration, and ends the process with status 143.
+
+    ``tools/train.py`` uses it; any other tool of OpenMMLab does by the line
+    ``runner_type = 'mmiformer.ResumableRunner'`` of a config.
     """
 
     def __init__(self, *args, **kwargs) -> None:
