@@ -6,13 +6,14 @@ import argparse
 import sys
 
 import torch
-from mmengine.runner import Runner
 
 from mmiformer.engine.launch import (
     add_common_arguments,
     load_config,
     prepare,
 )
+from mmiformer.engine.resume import build_runner, resume
+from mmiformer.engine.runner import CheckpointError
 
 
 def parse_args() -> argparse.Namespace:
@@ -45,14 +46,13 @@ def main() -> None:
             sys.exit('error: --auto-scale-lr needs '
                      f'auto_scale_lr.base_batch_size in {args.config}')
         cfg.auto_scale_lr.enable = True
-    if args.resume:
-        cfg.resume = True
-        cfg.load_from = None if args.resume == 'auto' else args.resume
     try:
+        if args.resume:
+            resume(cfg, None if args.resume == 'auto' else args.resume)
         prepare(cfg, ('train', 'val'))
-    except (FileNotFoundError, ValueError) as error:
+        build_runner(cfg).train()
+    except (FileNotFoundError, ValueError, CheckpointError) as error:
         sys.exit(f'error: {error}')
-    Runner.from_cfg(cfg).train()
 
 
 if __name__ == '__main__':

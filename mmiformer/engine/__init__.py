@@ -1,3 +1,4 @@
 from .hooks import LoadBackboneHook
+from .runner import ResumableRunner
 
-__all__ = ['LoadBackboneHook']
+__all__ = ['LoadBackboneHook', 'ResumableRunner']

@@ -1,0 +1,84 @@
+"""Which checkpoint a run goes on from."""
+from pathlib import Path
+from typing import Optional
+
+from mmengine.config import Config
+from mmengine.logging import print_log
+from mmengine.registry import RUNNERS
+from mmengine.runner import Runner
+
+from ..backbone.checkpoint import read_checkpoint
+from .runner import ResumableRunner
+
+NAMES = ('epoch_*.pth', 'iter_*.pth')  # of mmengine
+
+
+def build_runner(cfg: Config) -> Runner:
+    """What ``runner_type`` names, by default :class:`ResumableRunner`."""
+    if 'runner_type' in cfg:
+        return RUNNERS.build(cfg)
+    return ResumableRunner.from_cfg(cfg)
+
+
+def resume(cfg: Config, checkpoint: Optional[str] = None) -> None:
+    """Makes a config go on from a checkpoint, with the seed that it has.
+
+    Args:
+        cfg: Changed; its pre-training weights are no longer needed.
+        checkpoint: By default the newest whole one in ``cfg.work_dir``;
+            where there is none the run starts from the beginning.
+
+    Raises:
+        ValueError: No checkpoint in the folder is whole, or the named one
+            is not of a run.
+        FileNotFoundError: The named one is not there.
+    """
+    checkpoint = checkpoint or find_newest(cfg.work_dir)
+    cfg.resume, cfg.load_from = checkpoint is not None, checkpoint
+    if checkpoint is None:
+        print_log(f'{cfg.work_dir} has no checkpoint: starting from the '
+                  'beginning', logger='current')
+        return
+    meta = read_checkpoint(checkpoint).get('meta')
+    if not isinstance(meta, dict) or 'iter' not in meta:
+        raise ValueError(
+            f'{checkpoint} has weights, but no place in a run to go on from: '
+            'name it by --cfg-options load_from=... instead of --resume')
+    cfg.randomness = dict(cfg.get('randomness') or {}, seed=meta.get('seed'))
+    _drop_pretrained(cfg.model)
+
+
+def find_newest(work_dir: str) -> Optional[str]:
+    """The newest checkpoint of a folder that can be read; None: there is
+    none at all.
+
+    Raises:
+        ValueError: There are some, and all are damaged.
+    """
+    paths = sorted((path for name in NAMES for path in
+                    Path(work_dir).glob(name)),
+                   key=lambda path: path.stat().st_mtime, reverse=True)
+    for path in paths:
+        try:
+            read_checkpoint(str(path))
+            return str(path)
+        except (OSError, ValueError) as error:
+            print_log(f'{error}: trying the one before it', logger='current')
+    if paths:
+        raise ValueError(
+            f'all {len(paths)} checkpoints in {work_dir} are damaged: remove '
+            'them to start from the beginning')
+    return None
+
+
+def _drop_pretrained(node) -> None:
+    """A checkpoint of the run holds all weights."""
+    if isinstance(node, dict):
+        cfg = node.get('init_cfg')
+        if isinstance(cfg, dict) and cfg.get('type') == 'Pretrained':
+            node['init_cfg'] = None
+        for child in node.values():
+            _drop_pretrained(child)
+    elif isinstance(node, (list, tuple)):
+        for child in node:
+            _drop_pretrained(child)
