@@ -7,9 +7,9 @@ from typing import Optional
 
 from mmengine.config import Config, DictAction
 
-from ..backbone.safe_load import force_weights_only
 from ..datasets import make_shapes
-from .preflight import check_files
+from .guard import guard_files
+from .preflight import check_files, latest_checkpoint
 from .torchvision import make_importable
 
 
@@ -43,7 +43,7 @@ def load_config(path: str, cfg_options: Optional[dict] = None,
     # mmengine and mmcv import it, and say so at every import.
     warnings.filterwarnings('ignore', message='pkg_resources is deprecated')
     make_importable()
-    force_weights_only()
+    guard_files()
     cfg = Config.fromfile(path)
     cfg.launcher = launcher
     cfg.merge_from_dict(cfg_options or {})
@@ -74,7 +74,10 @@ def prepare(cfg: Config, splits: tuple) -> None:
 
     Raises:
         FileNotFoundError: Something is missing; the message lists it all.
+        ValueError: The work dir would go on from a file elsewhere.
     """
+    if cfg.get('resume') and not cfg.get('load_from'):
+        cfg.load_from = latest_checkpoint(cfg)
     rank = os.environ.get('RANK', os.environ.get('SLURM_PROCID', '0'))
     if cfg.launcher != 'none' and rank != '0':
         return  # the first process speaks for all

@@ -1,12 +1,13 @@
 """Finds what is missing or damaged before a long run starts."""
 from pathlib import Path
-from typing import Iterator, List, Tuple
+from typing import Iterator, List, Optional, Tuple
 
 from mmengine.config import Config
 from mmengine.runner import find_latest_checkpoint
 
 from ..backbone.checkpoint import read_checkpoint
 from ..backbone.weights import PREFIXES
+from .guard import PICKLES, WHY_NO_PICKLES
 
 # Where to get what a data set class reads.
 SOURCES = {
@@ -52,8 +53,11 @@ def find_data_faults(cfg: Config, splits: Tuple[str, ...]) -> List[str]:
         for evaluator in (evaluators if isinstance(evaluators, list)
                           else [evaluators]):
             path = evaluator.get('ann_file')
-            if path and _is_local(path) and not Path(path).exists():
-                faults.append(f'{path} ({split}_evaluator.ann_file)')
+            where = f'{split}_evaluator.ann_file'
+            if path and path.endswith(PICKLES):
+                faults.append(f'{path} ({where}) {WHY_NO_PICKLES}')
+            elif path and _is_local(path) and not Path(path).exists():
+                faults.append(f'{path} ({where})')
     return list(dict.fromkeys(faults))
 
 
@@ -89,8 +93,53 @@ def _check_dataset(dataset: dict, split: str) -> List[str]:
     paths = {key: Path(root, value) for key, value in parts.items()
              if isinstance(value, str) and value and _is_local(root, value)}
     source = SOURCES.get(dataset['type'], OWN_DATA).format(root=root)
-    return [f'{path} ({split}_dataloader.dataset.{key}); {source}'
+    return [f'{where} {WHY_NO_PICKLES}' for where in find_pickles(
+        dataset, f'{split}_dataloader.dataset')] + [
+        f'{path} ({split}_dataloader.dataset.{key}); {source}'
             for key, path in paths.items() if not path.exists()]
+
+
+def find_pickles(node, key: str) -> Iterator[str]:
+    """What a data set would unpickle, and by which key of the config."""
+    if isinstance(node, dict):
+        if 'OpenImages' in str(node.get('type')) and 'hierarchy_file' in node:
+            yield f'{node["hierarchy_file"]} ({key}.hierarchy_file)'
+        if node.get('decode_backend') == 'pickle':
+            yield f'what {key}.decode_backend opens'
+        for name, child in node.items():
+            yield from find_pickles(child, f'{key}.{name}')
+    elif isinstance(node, (list, tuple)):
+        for index, child in enumerate(node):
+            yield from find_pickles(child, f'{key}.{index}')
+    elif isinstance(node, str) and node.endswith(PICKLES):
+        yield f'{node} ({key})'
+
+
+def latest_checkpoint(cfg: Config) -> Optional[str]:
+    """What ``--resume`` goes on from; None where nothing was trained.
+
+    The work dir's ``last_checkpoint`` is a text that names a file. It counts
+    where that file lies in the work dir, or in the ``out_dir`` of the config's
+    checkpoint hook; of a work dir that was moved, the file's name counts.
+
+    Raises:
+        ValueError: It names a file elsewhere.
+    """
+    named = find_latest_checkpoint(cfg.work_dir)
+    if not named:
+        return None
+    work_dir, path = Path(cfg.work_dir).resolve(), Path(named).resolve()
+    own = [work_dir]
+    if out_dir := (cfg.get('default_hooks') or {}).get(
+            'checkpoint', {}).get('out_dir'):
+        own.append(Path(out_dir, work_dir.name).resolve())
+    if path.parent in own and path.is_file():
+        return named
+    if (work_dir / path.name).is_file() or path.parent in own:
+        return str(work_dir / path.name)
+    raise ValueError(
+        f'{work_dir / "last_checkpoint"} names {named}, which is not in the '
+        'work dir; to go on from it nevertheless: --resume CHECKPOINT')
 
 
 def find_checkpoints(cfg: Config,
@@ -98,8 +147,7 @@ def find_checkpoints(cfg: Config,
     """Where the config names weights, and which."""
     if cfg.get('load_from'):
         yield 'load_from', cfg.load_from
-    elif cfg.get('resume') and (
-            latest := find_latest_checkpoint(cfg.work_dir)):
+    elif cfg.get('resume') and (latest := latest_checkpoint(cfg)):
         yield 'resume', latest
     if with_init:
         yield from _pretrained(cfg.model, 'model')
