@@ -39,6 +39,12 @@ class _Node:
         self.depth = max([self.depth, *(node.depth + 1 for node in nodes)])
 
 
+def zipped(path: Path) -> bool:
+    """Whether torch will read it as an archive, or as its older format."""
+    with path.open('rb') as file:
+        return file.read(len(ZIP)) == ZIP
+
+
 def check_bounds(path: Path) -> None:
     """Refuses a checkpoint that could exhaust memory or time.
 
@@ -49,12 +55,9 @@ def check_bounds(path: Path) -> None:
         ValueError, zipfile.BadZipFile, EOFError: It is damaged, or asks for
             more than the file has.
     """
+    check = _check_zip if zipped(path) else _check_old
     with path.open('rb') as file:
-        if file.read(len(ZIP)) == ZIP:
-            _check_zip(file, path.stat().st_size)
-        else:
-            file.seek(0)
-            _check_old(file, path.stat().st_size)
+        check(file, path.stat().st_size)
 
 
 def _check_zip(file: BinaryIO, size: int) -> None:

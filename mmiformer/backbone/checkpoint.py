@@ -9,9 +9,9 @@ from mmengine.logging import print_log
 from mmengine.runner import CheckpointLoader
 from torch import Tensor, nn
 
-from .bounds import check_bounds
+from .bounds import check_bounds, zipped
 from .layers import resize_pos_embed
-from .safe_load import allow_history_buffer, drop_code
+from .safe_load import GUARDED, allow_history_buffer, drop_code
 from .weights import PREFIXES, RELEASE, SCHEME, cache_path, find
 
 
@@ -256,6 +256,9 @@ def load_from_mmiformer(filename: str, map_location: Any = None) -> Any:
 
 def _read(path: Path, map_location: Any) -> Any:
     allow_history_buffer()  # a fork's mmengine takes it back after its loads
+    if not GUARDED and not zipped(path):
+        raise ValueError(f'{path} is refused: it is no zipped file of torch. '
+                         'Others are safe to open with torch 2.6 or later')
     try:
         check_bounds(path)
         return drop_code(

@@ -12,7 +12,7 @@ import torch
 from conftest import TINY
 
 from mmiformer import IFormer
-from mmiformer.backbone import bounds
+from mmiformer.backbone import bounds, checkpoint
 from mmiformer.backbone.bounds import check_bounds
 from mmiformer.backbone.checkpoint import load_pretrained, read_checkpoint
 
@@ -190,6 +190,13 @@ def test_endless_operations(tmp_path, monkeypatch):
     monkeypatch.setattr(bounds, 'MOST_OPERATIONS', 1000)
     path = save(tmp_path / 'a.pth', a=list(range(1000)))
     refuse(path, 'more than 1000 operations')
+
+
+def test_the_old_format_needs_a_torch_that_guards_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoint, 'GUARDED', False)
+    read_checkpoint(str(save(tmp_path / 'a.pth')))
+    with pytest.raises(ValueError, match='is refused.*torch 2.6 or later'):
+        read_checkpoint(str(save(tmp_path / 'a.pth', zipped=False)))
 
 
 def test_a_file_that_holds_itself(tmp_path):
