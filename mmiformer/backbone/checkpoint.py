@@ -172,8 +172,7 @@ def _check_fit(weights: Mapping[str, Any], own: Mapping[str, Tensor],
     misfits = [
         f'{name} {tuple(getattr(value, "shape", ()))} instead of '
         f'{tuple(own[name].shape)}' for name, value in weights.items()
-        if name in own and (getattr(value, 'shape', None) != own[name].shape
-                            or value.layout != torch.strided)]
+        if name in own and getattr(value, 'shape', None) != own[name].shape]
     if missing or unknown or misfits:
         parts = [f'{what} {len(names)}: {_listing(names)}' for what, names in (
             ('missing', missing), ('unknown', unknown),
