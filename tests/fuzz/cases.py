@@ -244,6 +244,7 @@ def used() -> int:
 
 def main() -> None:
     kind, first, last, folder = sys.argv[1:]
+    out, sys.stdout = sys.stdout, sys.stderr  # pycocotools and others talk
     warnings.filterwarnings('ignore')
     import logging
     logging.disable(logging.CRITICAL)
@@ -253,7 +254,6 @@ def main() -> None:
     guard_files()
     loader = KINDS[kind](Path(folder))
     loader.write(np.random.default_rng(0))
-    out, sys.stdout = sys.stdout, sys.stderr  # pycocotools talks
     limit = used() + MEMORY
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     for seed in range(int(first), int(last)):
