@@ -20,6 +20,7 @@ class Server(http.server.ThreadingHTTPServer):
         self.most = None  # bytes per answer that are declared and sent
         self.cuts = []  # bytes per answer, after which the connection drops
         self.status = None  # in place of everything
+        self.location = None  # where it sends everybody on to
         self.gate = None  # (bytes, event, event): stops there, says so, waits
         self.asked = []  # (path, Range, If-Range)
 
@@ -33,6 +34,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
         server, name = self.server, Path(urlparse(self.path).path).name
         asked = self.headers.get('Range'), self.headers.get('If-Range')
         server.asked.append((self.path, *asked))
+        if server.location:
+            self.send_response(302)
+            self.send_header('Location', server.location)
+            self.end_headers()
+            return
         if server.status or name not in server.files:
             self.send_error(server.status or 404)
             return

@@ -47,11 +47,15 @@ def main() -> None:
                      f'auto_scale_lr.base_batch_size in {args.config}')
         cfg.auto_scale_lr.enable = True
     try:
-        if args.resume:
-            resume(cfg, None if args.resume == 'auto' else args.resume)
+        if args.resume or cfg.get('resume'):
+            resume(cfg, None if args.resume == 'auto' else
+                   args.resume or cfg.get('load_from'))
         prepare(cfg, ('train', 'val'))
+    except (FileNotFoundError, ValueError) as error:
+        sys.exit(f'error: {error}')
+    try:
         build_runner(cfg).train()
-    except (FileNotFoundError, ValueError, CheckpointError) as error:
+    except CheckpointError as error:
         sys.exit(f'error: {error}')
 
 

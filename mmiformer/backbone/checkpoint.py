@@ -9,8 +9,9 @@ from mmengine.logging import print_log
 from mmengine.runner import CheckpointLoader
 from torch import Tensor, nn
 
+from .bounds import check_bounds, zipped
 from .layers import resize_pos_embed
-from .safe_load import allow_history_buffer
+from .safe_load import GUARDED, allow_history_buffer, drop_code
 from .weights import PREFIXES, RELEASE, SCHEME, cache_path, find
 
 
@@ -41,8 +42,14 @@ RELEASED_NAMES: Tuple[Tuple[str, Union[str, Callable, None]], ...] = (
 # and old versions of torch did not count batches.
 OPTIONAL = re.compile(r'\.out_norm\.|\.num_batches_tracked$')
 
+# The road for a file that needs a full pickle.
+RESAVE = ('where you trust it as you trust a program, re-save it: '
+          "torch.save(torch.load(path, weights_only=False)['state_dict'], "
+          'new_path)')
+
 # Where downstream files keep the weights.
 WRAPPERS = ('state_dict', 'model')
+MOST_WRAPPERS = 4  # around one another; a file may hold itself
 
 
 def rename(name: str) -> Optional[str]:
@@ -67,10 +74,10 @@ def unwrap(checkpoint: Mapping[str, Any]) -> Dict[str, Any]:
     Returns:
         Names relative to the backbone, and their values.
     """
-    while wrapper := next((key for key in WRAPPERS
-                           if isinstance(checkpoint.get(key), Mapping)), None):
-        checkpoint = checkpoint[wrapper]
-    weights = dict(checkpoint)
+    for _ in range(MOST_WRAPPERS):
+        checkpoint = next((checkpoint[key] for key in WRAPPERS if isinstance(
+            checkpoint.get(key), Mapping)), checkpoint)
+    weights = {str(name): value for name, value in checkpoint.items()}
     for prefix in ('module.', 'backbone.'):
         inner = {name[len(prefix):]: value for name, value in weights.items()
                  if name.startswith(prefix)}
@@ -133,10 +140,15 @@ def _resize_pos_embeds(weights: Dict[str, Tensor],
     """Fits position maps to the model's grids, in place; says which."""
     notes = []
     for name, value in weights.items():
-        if not name.endswith('.pos_embed') or name not in own:
+        if (not name.endswith('.pos_embed') or name not in own
+                or getattr(value, 'ndim', 0) != 4):
             continue
         size = tuple(own[name].shape[1:3])
-        if value.dim() == 4 and tuple(value.shape[1:3]) != size:
+        if tuple(value.shape[1:3]) != size:
+            stored = value.untyped_storage().nbytes()
+            if not 0 < value.numel() * value.element_size() <= stored:
+                raise ValueError(f'{name} {tuple(value.shape)} is empty, or '
+                                 f'more than the {stored} bytes stored for it')
             weights[name] = resize_pos_embed(value.float(), size).to(value)
             notes.append(f'resized {name} from {value.shape[1]}x'
                          f'{value.shape[2]} to {size[0]}x{size[1]}')
@@ -200,9 +212,9 @@ def load_pretrained(model: nn.Module, checkpoint: str,
                             if key in content), content)
             content = {key[len(prefix):]: value
                        for key, value in wrapped.items()
-                       if key.startswith(prefix)}
+                       if str(key).startswith(prefix)}
         model.load_state_dict(unwrap(content))
-    except ValueError as error:
+    except (ValueError, RuntimeError, TypeError, AttributeError) as error:
         raise ValueError(f'{checkpoint}: {error}') from None
 
 
@@ -222,7 +234,8 @@ def read_checkpoint(source: str, map_location: Any = 'cpu') -> Any:
             more than ``weights_only`` allows.
     """
     if '://' in source and not source.startswith(PREFIXES):
-        return CheckpointLoader.load_checkpoint(source, map_location)
+        return drop_code(
+            CheckpointLoader.load_checkpoint(source, map_location))
     path = find(source)
     try:
         return _read(path, map_location)
@@ -242,20 +255,25 @@ def load_from_mmiformer(filename: str, map_location: Any = None) -> Any:
 
 def _read(path: Path, map_location: Any) -> Any:
     allow_history_buffer()  # a fork's mmengine takes it back after its loads
+    if not GUARDED and not zipped(path):
+        raise ValueError(f'{path} is refused: it is no zipped file of torch. '
+                         'Others are safe to open with torch 2.6 or later')
     try:
-        return torch.load(path, map_location=map_location, weights_only=True)
+        check_bounds(path)
+        return drop_code(
+            torch.load(path, map_location=map_location, weights_only=True))
     except pickle.UnpicklingError as error:
         if match := re.search(
                 r'(?:GLOBAL |global |Trying to \w+ |Can only build |getattr\()'
                 r'[^\n]*', str(error)):
             raise ValueError(
                 f'{path} is refused: it asks for more than tensors '
-                f'({match[0]}), which could run code from the file. Ask its '
-                'author for a plain state dict') from None
+                f'({match[0][:200]}), which could run code from the file. Ask '
+                f'its author for a plain state dict, or, {RESAVE}') from None
         damage = error
-    except (RuntimeError, EOFError, OSError, KeyError) as error:
+    except Exception as error:  # whatever the file's bytes have led to
         damage = error
-    reason = (str(damage) or repr(damage)).splitlines()[0]
+    reason = (str(damage) or repr(damage)).splitlines()[0][:300]
     raise ValueError(
         f'{path} is damaged or no checkpoint, {path.stat().st_size} bytes '
         f'({reason}); download or copy it again')

@@ -1,10 +1,11 @@
 """Resuming from mmengine's own checkpoints with ``weights_only=True``."""
 import os
 import pickle
+from typing import Any
 
 import numpy as np
 import torch
-from mmengine.logging import HistoryBuffer
+from mmengine.logging import HistoryBuffer, print_log
 
 # Since this version torch.load opens nothing but tensors and plain containers
 # unless told otherwise.
@@ -47,5 +48,18 @@ def _statistic(owner, name: str):
 def force_weights_only() -> None:
     """Makes every ``torch.load`` of this process and its children safe, even
     where an installed mmengine asks for a full pickle."""
-    if GUARDED:
-        os.environ['TORCH_FORCE_WEIGHTS_ONLY_LOAD'] = '1'
+    os.environ['TORCH_FORCE_WEIGHTS_ONLY_LOAD'] = '1'
+
+
+def drop_code(checkpoint: Any) -> Any:
+    """Takes out of a checkpoint what mmengine would execute.
+
+    When it resumes, it runs ``meta['config']`` as Python, in which older
+    tools kept the config; its own are in ``meta['cfg']``, never run.
+    """
+    meta = checkpoint.get('meta') if isinstance(checkpoint, dict) else None
+    if isinstance(meta, dict) and 'config' in meta:
+        del meta['config']
+        print_log('left out of the checkpoint: meta.config, a program that '
+                  'mmengine would run', logger='current')
+    return checkpoint

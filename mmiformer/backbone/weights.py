@@ -3,6 +3,7 @@ import contextlib
 import hashlib
 import http.client
 import os
+import re
 import time
 import uuid
 from pathlib import Path
@@ -46,6 +47,11 @@ ATTEMPTS = 3  # for a connection that drops
 PAUSE = 2.  # seconds between them
 TIMEOUT = 30.  # seconds without a byte
 CHUNK = 1 << 18  # bytes
+MOST = 64 << 30  # bytes; a server that declares no size could go on forever
+
+# At the end of a URL: the sha256 by `#sha256=...`, or its first digits in the
+# file's name, as PyTorch and OpenMMLab name theirs.
+DIGEST = re.compile(r'#sha256=([0-9a-f]{64})$|-([0-9a-f]{8,64})\.pth\b')
 
 
 class _Dropped(Exception):
@@ -71,7 +77,8 @@ def find(source: str) -> Path:
         FileNotFoundError: There is no such file, here or on the server.
         ConnectionError: The server cannot be reached, or the connection
             dropped too often; the next call goes on where this one ended.
-        ValueError: The name is unknown, or the sha256 is wrong.
+        ValueError: The name is unknown, the URL has no file name, or the
+            sha256 is wrong.
     """
     if name := _released_name(source):
         return _find_released(name)
@@ -96,9 +103,18 @@ def sha256(path: os.PathLike) -> str:
 
 
 def cache_path(url: str) -> Path:
-    """Where a downloaded checkpoint is kept: torch hub's cache."""
-    return (Path(torch.hub.get_dir()) / 'checkpoints' /
-            Path(urlparse(url).path).name)
+    """Where a downloaded checkpoint is kept: torch hub's cache.
+
+    Raises:
+        ValueError: The URL ends in no file name.
+    """
+    name = Path(urlparse(url).path).name
+    if name in ('', '.', '..') or '\\' in name or '\0' in name:
+        raise ValueError(f'{url}: the address ends in no file name')
+    if (host := urlparse(url).netloc) and Path(name).stem in SHA256:
+        # Another's file must not be taken for one of the authors' six.
+        name = re.sub(r'[^\w.-]', '_', host) + f'-{name}'
+    return Path(torch.hub.get_dir()) / 'checkpoints' / name
 
 
 def _is_web(address: str) -> bool:
@@ -131,7 +147,10 @@ def _find_released(name: str) -> Path:
     return path
 
 
-def _check_sha256(path: Path, name: Optional[str], way_out: str) -> None:
+def _check_sha256(path: Path, name: Optional[str], way_out: str,
+                  url: str = '') -> None:
+    if not name and (match := DIGEST.search(url)):
+        _check_digest(path, match[1] or match[2], url, way_out)
     expected = SHA256.get(name)
     if not expected or (found := sha256(path)) == expected:
         return
@@ -140,6 +159,14 @@ def _check_sha256(path: Path, name: Optional[str], way_out: str) -> None:
         f"a third party's figure for {name}.pth (the authors publish none). "
         f'{way_out}, or name the path of a file that you trust instead of '
         f'{SCHEME}{name}')
+
+
+def _check_digest(path: Path, expected: str, url: str, way_out: str) -> None:
+    if not (found := sha256(path)).startswith(expected):
+        raise ValueError(
+            f'{path} is refused: its sha256 is {found}, that of the address '
+            f'{url} begins with {expected}. {way_out}, or, if you trust the '
+            'file, download it by hand and name its path')
 
 
 def _fetch(url: str, name: Optional[str] = None) -> Path:
@@ -153,14 +180,14 @@ def _fetch(url: str, name: Optional[str] = None) -> Path:
         url: The file's address.
         name: Which of the six it is, if any.
     """
-    path = cache_path(url)
+    path = cache_path(f'{name}.pth' if name else url)
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
         with _lock(path) as part:
             if not path.is_file():
                 _download(url, path, part, name)
                 return path
-    _check_sha256(path, name, 'Delete it to have it downloaded again')
+    _check_sha256(path, name, 'Delete it to have it downloaded again', url)
     return path
 
 
@@ -189,6 +216,10 @@ def _download(url: str, path: Path, part: Path, name: Optional[str]) -> None:
                      'or to a folder that has it')
     try:
         _transfer(url, part)
+    except ValueError:
+        part.unlink(missing_ok=True)
+        _origin(part).unlink(missing_ok=True)
+        raise
     except HTTPError as error:
         answer = f'{url}: the server answers {error.code} {error.reason}'
         if error.code == 429 or error.code >= 500:
@@ -202,9 +233,11 @@ def _download(url: str, path: Path, part: Path, name: Optional[str]) -> None:
             f'run the same again, {ways_out}') from None
     try:
         _check_sha256(part, name, f'It came from {url} and has been removed; '
-                      f'try another address by {SETTING}')
+                      'try another address' + f' by {SETTING}' * bool(name),
+                      url)
     except ValueError:
         part.unlink()
+        _origin(part).unlink(missing_ok=True)
         raise
     os.replace(part, path)
     _origin(part).unlink(missing_ok=True)
@@ -252,6 +285,7 @@ def _request(url: str, part: Path) -> Tuple[http.client.HTTPResponse, int]:
         kept = f'; {start} bytes are kept' if version else ''
         raise _Unreachable(f'{getattr(error, "reason", error)}{kept}') from None
     else:
+        _check_scheme(url, response)
         if response.status != 206 or not version:
             return response, 0
         # Some servers heed Range but not If-Range.
@@ -262,6 +296,16 @@ def _request(url: str, part: Path) -> Tuple[http.client.HTTPResponse, int]:
         response.close()
     part.unlink()
     return _request(url, part)
+
+
+def _check_scheme(url: str, response: http.client.HTTPResponse) -> None:
+    """A server may send on to another address, but not to another protocol;
+    nor from https, which vouches for the sender, to one that does not."""
+    found, asked = response.geturl(), urlparse(url).scheme
+    if urlparse(found).scheme not in (asked, 'https'):
+        response.close()
+        raise ValueError(f'{url} sends on to {found}, which is refused: it '
+                         f'is no {asked}')
 
 
 def _version(response: http.client.HTTPResponse) -> str:
@@ -300,6 +344,9 @@ def _copy(response: http.client.HTTPResponse, file: BinaryIO, done: int,
             except (OSError, http.client.HTTPException) as error:
                 raise _dropped(error, done, total) from None
             done += file.write(chunk)
+            if max(done, total or 0) > MOST:
+                raise ValueError(f'{title} is refused: the server has more '
+                                 f'than {MOST} bytes')
             bar.update(task, completed=done)
     if total is not None and file.tell() != total:
         raise _dropped('the connection dropped', done, total)

@@ -9,9 +9,9 @@ from typing import Optional
 from mmengine.config import Config, DictAction
 from mmengine.logging import print_log
 
-from ..backbone.safe_load import force_weights_only
 from ..datasets import make_shapes
 from ..datasets.check import check_briefly
+from .guard import guard_files
 from .preflight import check_files
 from .torchvision import make_importable
 
@@ -46,7 +46,7 @@ def load_config(path: str, cfg_options: Optional[dict] = None,
     # mmengine and mmcv import it, and say so at every import.
     warnings.filterwarnings('ignore', message='pkg_resources is deprecated')
     make_importable()
-    force_weights_only()
+    guard_files()
     cfg = Config.fromfile(path)
     cfg.launcher = launcher
     cfg.merge_from_dict(cfg_options or {})

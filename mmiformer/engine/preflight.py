@@ -3,10 +3,11 @@ from pathlib import Path
 from typing import Iterator, List, Tuple
 
 from mmengine.config import Config
-from mmengine.runner import find_latest_checkpoint
 
 from ..backbone.checkpoint import read_checkpoint
 from ..backbone.weights import PREFIXES
+from .annotations import find_annotation_faults
+from .guard import PICKLES, WHY_NO_PICKLES
 
 # Where to get what a data set class reads.
 SOURCES = {
@@ -43,17 +44,25 @@ def check_files(cfg: Config, splits: Tuple[str, ...]) -> None:
 
 def find_data_faults(cfg: Config, splits: Tuple[str, ...]) -> List[str]:
     """One line for each missing path: what reads it, where to get it."""
-    faults = []
+    faults, read = [], set()
     for split in splits:
         loader = cfg.get(f'{split}_dataloader')
         for dataset in find_datasets(loader['dataset']) if loader else ():
             faults += _check_dataset(dataset, split)
+            read.add(Path(dataset.get('data_root') or '',
+                          dataset.get('ann_file') or ''))
         evaluators = cfg.get(f'{split}_evaluator') or []
         for evaluator in (evaluators if isinstance(evaluators, list)
                           else [evaluators]):
             path = evaluator.get('ann_file')
-            if path and _is_local(path) and not Path(path).exists():
-                faults.append(f'{path} ({split}_evaluator.ann_file)')
+            where = f'{split}_evaluator.ann_file'
+            if path and path.endswith(PICKLES):
+                faults.append(f'{path} ({where}) {WHY_NO_PICKLES}')
+            elif path and _is_local(path) and not Path(path).exists():
+                faults.append(f'{path} ({where})')
+            elif (path and _is_local(path) and Path(path) not in read
+                  and 'Coco' in str(evaluator.get('type'))):
+                faults += find_annotation_faults(Path(path))
     return list(dict.fromkeys(faults))
 
 
@@ -89,8 +98,33 @@ def _check_dataset(dataset: dict, split: str) -> List[str]:
     paths = {key: Path(root, value) for key, value in parts.items()
              if isinstance(value, str) and value and _is_local(root, value)}
     source = SOURCES.get(dataset['type'], OWN_DATA).format(root=root)
-    return [f'{path} ({split}_dataloader.dataset.{key}); {source}'
-            for key, path in paths.items() if not path.exists()]
+    where = f'{split}_dataloader.dataset'
+    faults = [f'{pickle} {WHY_NO_PICKLES}'
+              for pickle in find_pickles(dataset, where)]
+    faults += [f'{path} ({where}.{key}); {source}'
+               for key, path in paths.items() if not path.exists()]
+    annotations = paths.get('ann_file')
+    if ('CocoDataset' in dataset['type'] and not faults and annotations
+            and annotations.is_file()):
+        faults += find_annotation_faults(
+            annotations, paths.get('data_prefix.img', Path(root)))
+    return faults
+
+
+def find_pickles(node, key: str) -> Iterator[str]:
+    """What a data set would unpickle, and by which key of the config."""
+    if isinstance(node, dict):
+        if 'OpenImages' in str(node.get('type')) and 'hierarchy_file' in node:
+            yield f'{node["hierarchy_file"]} ({key}.hierarchy_file)'
+        if node.get('decode_backend') == 'pickle':
+            yield f'what {key}.decode_backend opens'
+        for name, child in node.items():
+            yield from find_pickles(child, f'{key}.{name}')
+    elif isinstance(node, (list, tuple)):
+        for index, child in enumerate(node):
+            yield from find_pickles(child, f'{key}.{index}')
+    elif isinstance(node, str) and node.endswith(PICKLES):
+        yield f'{node} ({key})'
 
 
 def find_checkpoints(cfg: Config,
@@ -98,9 +132,6 @@ def find_checkpoints(cfg: Config,
     """Where the config names weights, and which."""
     if cfg.get('load_from'):
         yield 'load_from', cfg.load_from
-    elif cfg.get('resume') and (
-            latest := find_latest_checkpoint(cfg.work_dir)):
-        yield 'resume', latest
     if with_init:
         yield from _pretrained(cfg.model, 'model')
 

@@ -33,7 +33,7 @@ def resume(cfg: Config, checkpoint: Optional[str] = None) -> None:
             is not of a run.
         FileNotFoundError: The named one is not there.
     """
-    checkpoint = checkpoint or find_newest(cfg.work_dir)
+    checkpoint = checkpoint or find_newest(cfg)
     cfg.resume, cfg.load_from = checkpoint is not None, checkpoint
     if checkpoint is None:
         print_log(f'{cfg.work_dir} has no checkpoint: starting from the '
@@ -48,15 +48,21 @@ def resume(cfg: Config, checkpoint: Optional[str] = None) -> None:
     _drop_pretrained(cfg.model)
 
 
-def find_newest(work_dir: str) -> Optional[str]:
-    """The newest checkpoint of a folder that can be read; None: there is
-    none at all.
+def find_newest(cfg: Config) -> Optional[str]:
+    """The newest checkpoint of a run that can be read; None: there is none
+    at all. mmengine's ``last_checkpoint``, a text that may name any file, is
+    not asked.
 
     Raises:
         ValueError: There are some, and all are damaged.
     """
-    paths = sorted((path for name in NAMES for path in
-                    Path(work_dir).glob(name)),
+    hook = (cfg.get('default_hooks') or {}).get('checkpoint') or {}
+    folders = [Path(cfg.work_dir)]
+    if hook.get('out_dir'):  # mmengine makes a folder of the run's name in it
+        folders.append(Path(hook['out_dir'], folders[0].resolve().name))
+    names = [*NAMES, (hook.get('filename_tmpl') or NAMES[0]).replace('{}', '*')]
+    paths = sorted({path for folder in folders for name in names
+                    for path in folder.glob(name)},
                    key=lambda path: path.stat().st_mtime, reverse=True)
     for path in paths:
         try:
@@ -66,8 +72,8 @@ def find_newest(work_dir: str) -> Optional[str]:
             print_log(f'{error}: trying the one before it', logger='current')
     if paths:
         raise ValueError(
-            f'all {len(paths)} checkpoints in {work_dir} are damaged: remove '
-            'them to start from the beginning')
+            f'all {len(paths)} checkpoints in {folders[-1]} are damaged: '
+            'remove them to start from the beginning')
     return None
 
 

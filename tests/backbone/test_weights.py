@@ -371,3 +371,72 @@ def test_a_process_that_is_killed_is_relieved(server, tmp_path, cache):
     assert results == [CONTENT]
     start = int(server.asked[1][1].removeprefix('bytes=').removesuffix('-'))
     assert 0 < start <= 600_000
+
+
+def test_an_address_without_a_file_name(server, cache):
+    for end in ('', '/', '/a/..', '?file=a.pth'):
+        with pytest.raises(ValueError, match='ends in no file name'):
+            weights.find(server.url + end)
+    assert not cache.exists() and not server.asked
+
+
+@pytest.mark.parametrize('name, fits', [
+    ('net-{:.8}.pth', True), ('net-00000000.pth', False),
+    ('net.pth#sha256={}', True), (f'net.pth#sha256={"0" * 64}', False)])
+def test_the_digest_in_an_address(name, fits, server, cache):
+    url = f'{server.url}/' + name.format(hashlib.sha256(CONTENT).hexdigest())
+    file = url.rpartition('/')[2].partition('#')[0]
+    server.files[file] = CONTENT
+    if fits:
+        assert weights.find(url) == cache / file
+        return
+    for place in ('server', 'cache'):
+        with pytest.raises(ValueError, match='refused: its sha256 is.*'
+                           'begins with 00000000'):
+            weights.find(url)
+        if place == 'server':
+            assert names(cache) == [f'{file}.lock']
+        (cache / file).write_bytes(CONTENT)
+
+
+def test_anothers_file_is_not_taken_for_the_authors(server, cache):
+    server.files['iformer_base.pth'] = b'theirs'
+    host = server.url.partition('://')[2].replace(':', '_')
+    other = weights.find(f'{server.url}/elsewhere/iformer_base.pth')
+    assert other == cache / f'{host}-iformer_base.pth'
+    server.files['iformer_base.pth'] = CONTENT
+    assert weights.find(BASE).read_bytes() == CONTENT
+
+
+def test_a_server_that_sends_on_to_another_protocol(server, cache, tmp_path):
+    (tmp_path / 'secret').write_bytes(CONTENT)
+    server.location = f'file://{tmp_path}/secret'
+    with pytest.raises(FileNotFoundError, match='answers 302'):
+        weights.find(f'{server.url}/mine.pth')
+    assert not (cache / 'mine.pth').exists()
+
+
+def test_from_https_to_http(monkeypatch, cache, tmp_path):
+    class Answer:
+        status = 200
+
+        def geturl(self):
+            return 'http://other/mine.pth'
+
+        def close(self):
+            pass
+
+    monkeypatch.setattr(torch.hub, '_hub_dir', str(tmp_path / 'hub'))
+    monkeypatch.setattr(weights, 'urlopen', lambda request, timeout: Answer())
+    with pytest.raises(ValueError, match='sends on to http://other/mine.pth, '
+                       'which is refused: it is no https'):
+        weights.find('https://first/mine.pth')
+    assert names(cache) == ['mine.pth.lock']
+
+
+def test_a_server_that_never_ends(server, cache, monkeypatch):
+    monkeypatch.setattr(weights, 'MOST', len(CONTENT) - 1)
+    server.files['mine.pth'] = CONTENT
+    with pytest.raises(ValueError, match='the server has more than'):
+        weights.find(f'{server.url}/mine.pth')
+    assert names(cache) == ['mine.pth.lock']

@@ -37,7 +37,7 @@ def test_ade20k_is_named_with_its_source(offline, configs):
 
 def test_complete_data_passes(offline):
     (offline / 'images').mkdir()
-    (offline / 'a.json').touch()
+    (offline / 'a.json').write_text('{}')
     torch.save(dict(a=torch.ones(2)), offline / 'w.pth')
     dataset = dict(type='CocoDataset', data_root=str(offline),
                    ann_file='a.json', data_prefix=dict(img='images/'))

@@ -137,6 +137,11 @@ def test_the_runner_is_ours_unless_the_config_names_one(tmp_path):
     assert type(build_runner(cfg)) is Runner
 
 
+def of(work_dir, **hook):
+    return Config(dict(work_dir=str(work_dir),
+                       default_hooks=dict(checkpoint=hook)))
+
+
 def full_after(count):
     """A disk that is full from a certain checkpoint on."""
     def fill(runner):
@@ -161,7 +166,7 @@ def test_a_full_disk_leaves_the_checkpoints_before(tmp_path, monkeypatch):
     assert {p.name for p in tmp_path.iterdir() if 'epoch' in p.name} == {
         'epoch_1.pth'}
     monkeypatch.undo()
-    assert find_newest(tmp_path) == str(tmp_path / 'epoch_1.pth')
+    assert find_newest(of(tmp_path)) == str(tmp_path / 'epoch_1.pth')
     resumed = run(tmp_path, resumed=True)
     whole = run(tmp_path / 'whole')
     assert torch.equal(resumed.model.weight, whole.model.weight)
@@ -176,18 +181,25 @@ def test_one_checkpoint_is_not_removed_before_the_next_is_there(tmp_path):
 
 
 def test_the_newest_whole_checkpoint_is_used(tmp_path, capfd):
-    assert find_newest(tmp_path) is None
+    assert find_newest(of(tmp_path)) is None
     run(tmp_path, 3)
     for number in (2, 3):
         path = tmp_path / f'epoch_{number}.pth'
         os.utime(path, (number, number + 4e9))
     path.write_bytes(path.read_bytes()[:-200])
-    (tmp_path / 'last_checkpoint').write_text(str(path))
-    assert find_newest(tmp_path) == str(tmp_path / 'epoch_2.pth')
+    # Not asked: it may name any file.
+    (tmp_path / 'last_checkpoint').write_text('/etc/passwd')
+    assert find_newest(of(tmp_path)) == str(tmp_path / 'epoch_2.pth')
+    elsewhere = dict(out_dir=str(tmp_path), filename_tmpl='saved_{}.pth')
+    (tmp_path / 'name').mkdir()
+    (tmp_path / 'epoch_1.pth').rename(tmp_path / 'name/saved_1.pth')
+    assert find_newest(of('name', **elsewhere)) == str(
+        tmp_path / 'name/saved_1.pth')
+    (tmp_path / 'name/saved_1.pth').rename(tmp_path / 'epoch_1.pth')
     for number in (1, 2):
         (tmp_path / f'epoch_{number}.pth').write_bytes(b'')
     with pytest.raises(ValueError, match='all 3 checkpoints.*are damaged'):
-        find_newest(tmp_path)
+        find_newest(of(tmp_path))
 
 
 def test_what_a_resumed_run_takes_from_its_checkpoint(tmp_path):
@@ -227,7 +239,7 @@ def test_sigterm_saves_first(iteration, tmp_path):
         run(tmp_path / 'cut', hook=terminate_at(iteration))
     assert error.value.code == 143
     path = tmp_path / f'cut/iter_{iteration + 1}.pth'
-    assert find_newest(tmp_path / 'cut') == str(path)
+    assert find_newest(of(tmp_path / 'cut')) == str(path)
     assert (tmp_path / 'cut/last_checkpoint').read_text() == str(path)
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
     resumed = run(tmp_path / 'cut', resumed=True)

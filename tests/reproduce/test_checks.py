@@ -43,7 +43,8 @@ def coco_tree(folder, train, val):
     (folder / 'data/coco/train2017/notes.txt').touch()
     (folder / 'data/coco/annotations').mkdir()
     for split in ('train', 'val'):
-        (folder / f'data/coco/annotations/instances_{split}2017.json').touch()
+        (folder / f'data/coco/annotations/instances_{split}2017.json'
+         ).write_text('{}')
 
 
 NO_WEIGHTS = ('model.backbone.init_cfg=None', )
