@@ -53,7 +53,7 @@ def test_peers_differ_from_ours_by_the_backbone_alone(name, configs):
         for part in ('backbone', 'neck', 'head'):
             cfg.model.pop(part, None)
         cfg.pop('work_dir')
-    if PEERS[name] == 'imagenet':  # they learn more slowly
+    if name.startswith('vit'):  # it learns more slowly
         for key in ('train_cfg', 'param_scheduler'):
             assert peer.pop(key) != ours.pop(key)
     assert peer.to_dict() == ours.to_dict()
