@@ -188,7 +188,10 @@ def test_the_tools_refuse_before_they_start(tmp_path):
                'shapes.train=1', 'shapes.val=1',
                f'shapes.root={tmp_path}/shapes']
     for arguments, expected in (
-            (['train.py', CONFIG, '--resume', *options], 'in the work dir'),
+            # What last_checkpoint names is not even opened.
+            (['train.py', CONFIG, '--resume', *options], 'has no checkpoint'),
+            (['train.py', CONFIG, '--resume', tmp_path / 'x.pth', *options],
+             'x.pth is refused: it asks for more than tensors'),
             (['test.py', CONFIG, tmp_path / 'x.pth', *options],
              'x.pth is refused: it asks for more than tensors')):
         output = call(*arguments, check=False, cwd=tmp_path)

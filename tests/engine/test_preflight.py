@@ -102,16 +102,3 @@ def test_work_dir(configs, tmp_path):
     assert load_config(cfg, dict(work_dir='mine')).work_dir == 'mine'
     (tmp_path / 'own.py').write_text('a = 1')
     assert load_config(str(tmp_path / 'own.py')).work_dir == 'work_dirs/own'
-
-
-def test_the_checkpoint_that_resume_would_find_is_opened(tmp_path):
-    cfg = Config(dict(model={}, resume=True, work_dir=str(tmp_path)))
-    check_files(cfg, ())  # nothing to go on from
-    torch.save(dict(state_dict={}), tmp_path / 'epoch_1.pth')
-    (tmp_path / 'last_checkpoint').write_text(str(tmp_path / 'epoch_1.pth'))
-    check_files(cfg, ())
-    whole = (tmp_path / 'epoch_1.pth').read_bytes()
-    (tmp_path / 'epoch_1.pth').write_bytes(whole[:len(whole) // 2])
-    with pytest.raises(FileNotFoundError,
-                       match=r'epoch_1.pth is damaged .*\(resume\)'):
-        check_files(cfg, ())
