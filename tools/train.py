@@ -7,11 +7,13 @@ import sys
 
 import torch
 
+from mmiformer.engine.finite import NotFiniteError
 from mmiformer.engine.launch import (
     add_common_arguments,
     load_config,
     prepare,
 )
+from mmiformer.engine.memory import OutOfMemory
 from mmiformer.engine.resume import build_runner, resume
 from mmiformer.engine.runner import CheckpointError
 
@@ -51,7 +53,8 @@ def main() -> None:
             resume(cfg, None if args.resume == 'auto' else args.resume)
         prepare(cfg, ('train', 'val'))
         build_runner(cfg).train()
-    except (FileNotFoundError, ValueError, CheckpointError) as error:
+    except (FileNotFoundError, ValueError, CheckpointError,
+            NotFiniteError, OutOfMemory) as error:
         sys.exit(f'error: {error}')
 
 
