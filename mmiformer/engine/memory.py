@@ -117,7 +117,7 @@ def knobs(cfg: Config, split: str, gpu: bool) -> List[str]:
         lines.append(
             f'train_dataloader.batch_size={fewer} '
             f'optim_wrapper.accumulative_counts={accumulated}  (now {batch}; '
-            'as many images a step, but BatchNorm sees fewer, and runs by '
+            'about as many images a step, but BatchNorm sees fewer, and runs by '
             'iterations need more of them)')
     if ours and not any(_as_tuple(backbone.get('window_size'))):
         lines.append('model.backbone.window_size="(28,14,14,None)"  (another '
