@@ -103,6 +103,8 @@ class FiniteHook(Hook):
                      in model.named_parameters() if has_gradient(parameter)}
         bad = [name for name, gradient in gradients.items()
                if not gradient.isfinite().all()]
+        spoilt = [name for name, parameter in model.named_parameters()
+                  if not parameter.isfinite().all()]
         batch = plain(self._batch)
         suffix = f'_rank_{get_rank()}' if get_world_size() > 1 else ''
         path = Path(runner.work_dir, f'not_finite_iter_{iteration}{suffix}.pth')
@@ -121,16 +123,18 @@ class FiniteHook(Hook):
         if scaled and wrapper.loss_scaler.get_scale() < SMALLEST_SCALE:
             what += ', and mixed precision has skipped steps until its loss ' \
                     f'scale was {wrapper.loss_scaler.get_scale():.1g}'
-        where = f'of rank {get_rank()}, ' if suffix else ''
+        where = f', rank {get_rank()}' if suffix else ''
         images = [*find_image_paths(batch)]
         state = ('weights before the step, optimizer, batch, random numbers: '
                  f'{path}' if fault is None else
                  f'could not be saved to {path} ({fault})')
         raise NotFiniteError('\n  '.join([
-            f'iteration {iteration}: {where}{what}; stopped before the step',
+            f'iteration {iteration}{where}: {what}; stopped before the step',
             f'images: {listing(images, MOST["images"]) or "no paths"}',
             f'gradients that are not finite: {len(bad)} of {len(gradients)}'
             + (f': {listing(bad, MOST["parameters"])}' if bad else ''),
+            *([f'weights that were so before: {len(spoilt)}: '
+               f'{listing(spoilt, MOST["parameters"])}'] if spoilt else []),
             f'state: {state}',
             f'what helps: {advice(wrapper)}']))
 

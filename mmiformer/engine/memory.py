@@ -117,8 +117,8 @@ def knobs(cfg: Config, split: str, gpu: bool) -> List[str]:
         lines.append(
             f'train_dataloader.batch_size={fewer} '
             f'optim_wrapper.accumulative_counts={accumulated}  (now {batch}; '
-            'about as many images a step, but BatchNorm sees fewer, and runs by '
-            'iterations need more of them)')
+            'about as many images a step, but BatchNorm sees fewer, and runs '
+            'by iterations need more of them)')
     if ours and not any(_as_tuple(backbone.get('window_size'))):
         lines.append('model.backbone.window_size="(28,14,14,None)"  (another '
                      "network, not the paper's)")
