@@ -15,6 +15,7 @@ from mmiformer.engine.launch import (
     load_config,
     prepare,
 )
+from mmiformer.engine.memory import OutOfMemory, explained
 from mmiformer.engine.tta import use_tta
 
 
@@ -83,7 +84,11 @@ def main() -> None:
     # TTA the detector has lost its mask head, which the checkpoint has.
     strict = not (args.tta and cfg.default_scope == 'mmdet')
     runner.load_checkpoint = partial(runner.load_checkpoint, strict=strict)
-    runner.test()
+    try:
+        with explained(runner):
+            runner.test()
+    except OutOfMemory as error:
+        sys.exit(f'error: {error}')
 
 
 if __name__ == '__main__':

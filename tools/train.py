@@ -7,11 +7,13 @@ import sys
 
 import torch
 
+from mmiformer.engine.finite import NotFiniteError
 from mmiformer.engine.launch import (
     add_common_arguments,
     load_config,
     prepare,
 )
+from mmiformer.engine.memory import OutOfMemory
 from mmiformer.engine.resume import build_runner, resume
 from mmiformer.engine.runner import CheckpointError
 
@@ -55,7 +57,7 @@ def main() -> None:
         sys.exit(f'error: {error}')
     try:
         build_runner(cfg).train()
-    except CheckpointError as error:
+    except (CheckpointError, NotFiniteError, OutOfMemory) as error:
         sys.exit(f'error: {error}')
 
 

@@ -12,6 +12,8 @@ from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 from mmengine.runner.loops import _InfiniteDataloaderIterator
 from torch.utils.data import DataLoader
 
+from .finite import FiniteHook
+from .memory import explained
 from .position import (
     PositionedBatchSampler,
     SkippedIterator,
@@ -50,6 +52,7 @@ class ResumableRunner(Runner):
         self._rng_before_val: Optional[dict] = None
         self.terminated = False
         self.register_hook(_PositionHook(), priority='LOWEST')
+        self.register_hook(FiniteHook(), priority='LOWEST')
         for hook in self.hooks:
             if isinstance(hook, CheckpointHook) and hook.max_keep_ckpts == 1:
                 self.logger.info('keeping 2 checkpoints: with one, none would '
@@ -111,7 +114,8 @@ class ResumableRunner(Runner):
         before = signal.signal(signal.SIGTERM, remember)
         training.value = True
         try:
-            return super().train()
+            with explained(self):
+                return super().train()
         finally:
             training.value = False
             signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,332 @@
+"""Losses and gradients that are not finite, planted in a small run."""
+import itertools
+import math
+import runpy
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT
+from mmengine.config import Config
+from mmengine.hooks import Hook
+from mmengine.model import BaseModel
+from mmengine.optim.optimizer import amp_optimizer_wrapper
+from mmengine.registry import DATASETS, MODELS
+from mmengine.structures import BaseDataElement, InstanceData
+from torch import nn
+from torch.utils.data import Dataset
+
+from mmiformer.backbone.checkpoint import read_checkpoint
+from mmiformer.engine import finite
+from mmiformer.engine.finite import FiniteHook, NotFiniteError, plain
+from mmiformer.engine.resume import resume
+from mmiformer.engine.runner import ResumableRunner
+
+RUNS = itertools.count()  # mmengine keeps them apart by name
+BAD = 5  # the image of which something is planted
+NAN, INF = math.nan, math.inf
+
+
+@DATASETS.register_module()
+class NumberedImages(Dataset):
+    """Eight images, which know their paths."""
+
+    def __len__(self):
+        return 8
+
+    def __getitem__(self, index):
+        torch.manual_seed(index)
+        sample = BaseDataElement(metainfo=dict(
+            img_path=f'images/{index}.jpg', index=index))
+        return dict(inputs=torch.randn(3, 4, 4), data_samples=sample)
+
+
+class Spoil(torch.autograd.Function):
+    """Finite forwards; the gradient is not."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return gradient * NAN
+
+
+@MODELS.register_module()
+class Planted(BaseModel):
+    """Two layers; `where` says what of the bad image is not finite."""
+
+    def __init__(self, where=None, value=NAN):
+        super().__init__()
+        self.first, self.last = nn.Linear(48, 4), nn.Linear(4, 1)
+        self.drop = nn.Dropout(0.5)
+        self.where, self.value = where, float(value)
+
+    def forward(self, inputs, data_samples=None, mode='loss'):
+        bad = any(sample.index == BAD for sample in data_samples)
+        x = torch.stack([image.flatten() for image in inputs])
+        if bad and self.where == 'image':
+            x[0, 0] = self.value
+        x = self.first(x)
+        if bad and self.where == 'gradient':
+            x = Spoil.apply(x)
+        loss = self.last(self.drop(x)).square().mean()
+        if bad and self.where == 'loss':
+            loss = loss + self.value  # whose gradients are finite
+        return dict(loss_square=loss, loss_other=[x.square().mean()])
+
+
+class Watch(Hook):
+    """Remembers the weights that an iteration begins with."""
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        self.weights = {name: value.clone() for name, value in
+                        runner.model.state_dict().items()}
+
+
+def config(work_dir, where=None, value=NAN, **optim):
+    """Of a run of 8 iterations of 2 images in their order, of two epochs;
+    the bad image is in the third and the seventh."""
+    loader = dict(
+        batch_size=2, num_workers=0, dataset=dict(type='NumberedImages'),
+        sampler=dict(type='DefaultSampler', shuffle=False),
+        collate_fn=dict(type='pseudo_collate'))
+    return Config(dict(
+        model=dict(type='Planted', where=where, value=str(value)),
+        work_dir=str(work_dir), train_dataloader=loader,
+        train_cfg=dict(by_epoch=True, max_epochs=2),
+        optim_wrapper=dict(optimizer=dict(type='AdamW', lr=0.1), **optim),
+        default_hooks=dict(
+            logger=dict(type='LoggerHook', interval=1),
+            checkpoint=dict(type='CheckpointHook', interval=1,
+                            by_epoch=False)),
+        randomness=dict(seed=3), log_level='ERROR', default_scope='mmengine',
+        experiment_name=f'run_{next(RUNS)}'))
+
+
+def stop(cfg):
+    """The error that a run ends with, its file, what the weights were."""
+    runner, watch = ResumableRunner.from_cfg(cfg), Watch()
+    runner.register_hook(watch)
+    with pytest.raises(NotFiniteError) as error:
+        runner.train()
+    (path, ) = Path(cfg.work_dir).glob('not_finite_*')
+    return str(error.value), path, watch.weights
+
+
+CASES = [('image', NAN), ('loss', NAN), ('loss', INF), ('gradient', NAN)]
+
+
+@pytest.mark.parametrize('where, value', CASES)
+@pytest.mark.parametrize('clip', [None, dict(max_norm=1.)])
+def test_stops_before_the_step(where, value, clip, tmp_path):
+    message, path, before = stop(
+        config(tmp_path, where, value, clip_grad=clip))
+    assert path.name == 'not_finite_iter_3.pth'
+    assert message.startswith('iteration 3: ')
+    assert ('the loss is not finite' in message) == (where != 'gradient')
+    assert 'images: images/4.jpg, images/5.jpg\n' in message
+    assert str(path) in message
+    assert ('clip_grad' in message) == (clip is None)
+
+    saved = read_checkpoint(str(path))  # weights_only=True
+    assert saved['iteration'] == 3 and saved['epoch'] == 0
+    assert list(saved['state_dict']) == list(before)
+    for name, value in saved['state_dict'].items():
+        assert torch.equal(value, before[name]) and value.isfinite().all()
+    last = read_checkpoint(str(tmp_path / 'iter_2.pth'))
+    assert all(torch.equal(value, before[name])
+               for name, value in last['state_dict'].items())
+    assert saved['optimizer']['state'][0]['step'] == 2
+    spoilt = dict(
+        image=['first.weight', 'first.bias', 'last.weight', 'last.bias'],
+        loss=[], gradient=['first.weight', 'first.bias'])[where]
+    assert saved['parameters'] == spoilt
+    assert (f'not finite: {len(spoilt)} of 4' + (
+        f': {", ".join(spoilt[:3])}' if spoilt else '\n')) in message
+    assert math.isfinite(saved['losses']['loss_square']) == (
+        where == 'gradient')
+    assert list(saved['losses']) == ['loss', 'loss_square', 'loss_other']
+    assert 'weights that were so before' not in message
+    assert not list(tmp_path.glob('.*'))
+    with pytest.raises(ValueError, match='no place in a run to go on from'):
+        resume(config(tmp_path), str(path))
+
+
+def test_weights_that_a_step_has_spoilt_are_said(tmp_path):
+    class Step(Hook):
+
+        def after_train_iter(self, runner, *args, **kwargs):
+            nn.init.constant_(runner.model.last.bias, INF)
+
+    runner = ResumableRunner.from_cfg(config(tmp_path))
+    runner.register_hook(Step())
+    with pytest.raises(NotFiniteError, match=(
+            'iteration 2: (.|\n)*weights that were so before: 1: last.bias')):
+        runner.train()
+
+
+def test_the_state_repeats_the_iteration(tmp_path):
+    """Weights, batch and random numbers give the same losses again."""
+    _, path, _ = stop(config(tmp_path, 'gradient'))
+    saved = read_checkpoint(str(path))
+    model = Planted()
+    model.load_state_dict(saved['state_dict'])
+    torch.set_rng_state(saved['rng']['torch'])
+    batch = saved['batch']
+    assert [s['index'] for s in batch['data_samples']] == [4, 5]
+    losses = model(batch['inputs'], [
+        BaseDataElement(metainfo=s) for s in batch['data_samples']])
+    assert losses['loss_square'].item() == saved['losses']['loss_square']
+
+
+def test_goes_on_from_the_last_good_checkpoint(tmp_path):
+    stop(config(tmp_path, 'image'))
+    cfg = config(tmp_path)  # with the fault mended
+    resume(cfg)
+    assert cfg.load_from == str(tmp_path / 'iter_2.pth')
+    ResumableRunner.from_cfg(cfg).train()
+    whole = config(tmp_path / 'whole')
+    ResumableRunner.from_cfg(whole).train()
+    ended, other = (read_checkpoint(str(folder / 'iter_8.pth'))['state_dict']
+                    for folder in (tmp_path, tmp_path / 'whole'))
+    assert all(torch.equal(value, other[name])
+               for name, value in ended.items())
+
+
+@pytest.mark.parametrize('optim', [
+    {}, dict(clip_grad=dict(max_norm=.1)), dict(accumulative_counts=2)])
+def test_finite_runs_are_unchanged(optim, tmp_path, monkeypatch):
+    runner = ResumableRunner.from_cfg(config(tmp_path / 'with', **optim))
+    assert any(isinstance(hook, FiniteHook) for hook in runner.hooks)
+    runner.train()
+    assert 'backward' not in vars(runner.optim_wrapper)
+    assert not runner.model._forward_hooks
+    monkeypatch.setattr(FiniteHook, 'before_train', lambda *args: None)
+    ResumableRunner.from_cfg(config(tmp_path / 'without', **optim)).train()
+    checked, plain_run = (
+        read_checkpoint(str(tmp_path / name / 'iter_8.pth'))
+        for name in ('with', 'without'))
+    for name, value in checked['state_dict'].items():
+        assert torch.equal(value, plain_run['state_dict'][name])
+    assert torch.equal(checked['meta']['rng'][0]['torch'],
+                       plain_run['meta']['rng'][0]['torch'])
+    assert not list(tmp_path.glob('*/not_finite*'))
+
+
+def test_accumulated_gradients_name_the_batch_that_spoilt_them(tmp_path):
+    """The third batch is the first of two, long before the step."""
+    message, path, _ = stop(
+        config(tmp_path, 'gradient', accumulative_counts=2))
+    assert 'images/4.jpg, images/5.jpg' in message
+    assert read_checkpoint(str(path))['iteration'] == 3
+
+
+@pytest.fixture
+def amp(monkeypatch):
+    """Mixed precision on a CPU, with a scaler that works there."""
+    monkeypatch.setattr(
+        amp_optimizer_wrapper, 'is_cuda_available', lambda: True)
+    monkeypatch.setattr(
+        amp_optimizer_wrapper, 'GradScaler',
+        lambda **kwargs: torch.amp.GradScaler('cpu', **kwargs))
+    return dict(type='AmpOptimWrapper')
+
+
+def test_bf16_stops_at_a_loss(amp, tmp_path):
+    message, path, before = stop(
+        config(tmp_path, 'loss', dtype='bfloat16', **amp))
+    assert message.startswith('iteration 3: ') and '5.jpg' in message
+    assert 'fp16' not in message
+    assert all(torch.equal(value, before[name]) for name, value in
+               read_checkpoint(str(path))['state_dict'].items())
+
+
+def test_bf16_without_a_scale_stops_at_a_gradient(amp, tmp_path):
+    message, _, _ = stop(config(
+        tmp_path, 'gradient', dtype='bfloat16',
+        loss_scale=dict(enabled=False), **amp))
+    assert message.startswith('iteration 3: ')
+
+
+@pytest.mark.parametrize('where, dtype', [
+    ('gradient', 'bfloat16'), ('gradient', None), ('loss', None)])
+def test_a_loss_scale_skips_the_step(where, dtype, amp, tmp_path):
+    """Third and seventh: halved twice; the run ends as ever."""
+    runner = ResumableRunner.from_cfg(
+        config(tmp_path, where, dtype=dtype, **amp))
+    runner.train()
+    scaler = runner.optim_wrapper.loss_scaler
+    assert scaler.get_scale() == 2.**(14 if where == 'gradient' else 16)
+    assert not list(tmp_path.glob('not_finite*'))
+    assert all(value.isfinite().all()
+               for value in runner.model.state_dict().values())
+
+
+def test_a_loss_scale_that_has_collapsed_stops(amp, tmp_path):
+    """Halved below the smallest by the third, it is seen at the fourth."""
+    message, path, before = stop(config(
+        tmp_path, 'gradient', loss_scale=dict(
+            init_scale=finite.SMALLEST_SCALE), **amp))
+    assert message.startswith('iteration 4: ')
+    assert 'loss scale was 3e-08' in message
+    assert 'bf16 in place of fp16' in message
+    assert all(torch.equal(value, before[name]) for name, value in
+               read_checkpoint(str(path))['state_dict'].items())
+
+
+def test_the_disk_is_full(tmp_path, monkeypatch):
+    def fail(content, path):
+        path.write_text('half')
+        raise RuntimeError('PytorchStreamWriter failed writing file')
+
+    cfg = config(tmp_path, 'image')
+    cfg.default_hooks.checkpoint.interval = 100
+    runner = ResumableRunner.from_cfg(cfg)
+    monkeypatch.setattr(finite.torch, 'save', fail)
+    with pytest.raises(NotFiniteError, match='could not be saved.*Stream'):
+        runner.train()
+    assert not [*tmp_path.glob('not_finite*'), *tmp_path.glob('.*')]
+
+
+def test_many_images_are_not_all_named():
+    names = [f'{i}.jpg' for i in range(23)]
+    assert finite.listing(names, 20) == ', '.join(names[:20]) + ' and 3 more'
+
+
+def test_batches_of_detectors_are_plain(tmp_path):
+    """Boxes, masks and labels; opened with weights_only=True."""
+    pytest.importorskip('mmdet')
+    from mmdet.structures import DetDataSample
+    from mmdet.structures.bbox import HorizontalBoxes
+    from mmdet.structures.mask import BitmapMasks
+    sample = DetDataSample(metainfo=dict(
+        img_path='a.jpg', scale_factor=np.array([2., 3.]), flip=np.True_,
+        names=np.array(['x']), homography=None))
+    sample.gt_instances = InstanceData(
+        bboxes=HorizontalBoxes(torch.tensor([[1., 2., 3., 4.]])),
+        masks=BitmapMasks(np.ones((1, 2, 2), np.uint8), 2, 2),
+        labels=torch.tensor([7]))
+    finite.save(plain(dict(data_samples=[sample])), tmp_path / 'a.pth')
+    (read, ) = torch.load(
+        tmp_path / 'a.pth', weights_only=True)['data_samples']
+    assert read['gt_instances']['bboxes'].tolist() == [[1., 2., 3., 4.]]
+    assert read['gt_instances']['masks'].sum() == 4
+    assert read['gt_instances']['labels'].tolist() == [7]
+    assert read['scale_factor'].tolist() == [2., 3.]
+    assert (read['img_path'], read['names'], read['homography']) == (
+        'a.jpg', ['x'], None)
+    assert read['flip'] is True
+
+
+def test_the_tool_says_it_without_a_trace(tmp_path, monkeypatch):
+    file = tmp_path / 'config.py'
+    config(tmp_path / 'work', 'image').dump(file)
+    monkeypatch.setattr(sys, 'argv', ['train.py', str(file)])
+    with pytest.raises(SystemExit) as end:
+        runpy.run_path(str(ROOT / 'tools' / 'train.py'), run_name='__main__')
+    assert end.value.code.startswith(
+        'error: iteration 3: the loss is not finite (loss nan, ')
