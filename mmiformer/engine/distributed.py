@@ -58,18 +58,34 @@ def start_processes(cfg: Config) -> None:
     # As the Runner does first: else init_dist would choose how to.
     set_multi_processing(**(env_cfg.get('mp_cfg') or {}), distributed=True)
     if get_device() != 'cpu':
-        init_dist(cfg.launcher, **dist_cfg)
+        own = _store() if get_device() == 'cuda' else {}
+        init_dist(cfg.launcher, **dist_cfg, **own)
         return
     if dist_cfg.setdefault('backend', 'nccl') == 'nccl':
         raise ValueError(
             'the backend nccl needs GPUs, and torch finds none; on CPUs: '
             '--cfg-options env_cfg.dist_cfg.backend=gloo')
     _name_as_torchrun(names)
-    torch.distributed.init_process_group(dist_cfg['backend'])
+    torch.distributed.init_process_group(dist_cfg['backend'], **_store())
     wrapper = cfg.get('model_wrapper_cfg') or dict(  # the Runner's own
         type='MMDistributedDataParallel', broadcast_buffers=False,
         find_unused_parameters=cfg.get('find_unused_parameters', False))
     cfg.model_wrapper_cfg = dict(wrapper, device_ids=None)
+
+
+def _store() -> dict:
+    """Where the processes find each other after torchrun has started them
+    anew: in torch 2.13 it keeps its store, and the addresses of processes
+    that have ended are still in it.
+
+    On several machines the counts of their torchruns may differ: empty there.
+    """
+    count = os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')
+    if count == '0' or os.environ.get('GROUP_WORLD_SIZE') != '1':
+        return {}
+    store, rank, world_size = next(torch.distributed.rendezvous('env://'))
+    return dict(store=torch.distributed.PrefixStore(count, store), rank=rank,
+                world_size=world_size)
 
 
 def _name_as_torchrun(names: dict) -> None:

@@ -196,7 +196,7 @@ def test_killed_processes_end_the_job_and_it_goes_on(
     strike(job, work_dir, newest(work_dir) + 2, signal.SIGTERM)
     status, output = job.wait()
     stopped = newest(work_dir)
-    assert status != 0 and stopped in (10, 20)  # they agree every 10
+    assert status != 0 and stopped in (11, 21)  # they agree every 10
     assert f'SIGTERM: saved {work_dir}/iter_{stopped}.pth' in output
     assert 'cannot go on' not in output
 
@@ -282,6 +282,7 @@ def test_slurm_on_cpus(slurm):
                   lambda command, text: f'{command[-1]}\n'.replace(
                       'node[3-4]', 'node3\nnode4'))
     slurm.setattr(torch.distributed, 'init_process_group', started.append)
+    slurm.delenv('TORCHELASTIC_RESTART_COUNT', raising=False)
     cfg = Config(dict(launcher='slurm', find_unused_parameters=True,
                       env_cfg=dict(dist_cfg=dict(backend='gloo'))))
     start_processes(cfg)
@@ -293,6 +294,24 @@ def test_slurm_on_cpus(slurm):
     assert cfg.model_wrapper_cfg == dict(
         type='MMDistributedDataParallel', broadcast_buffers=False,
         find_unused_parameters=True, device_ids=None)
+
+
+@pytest.mark.parametrize('count, nodes, fresh', [
+    ('0', '1', False), ('2', '1', True), ('2', '2', False)])
+def test_processes_started_anew_meet_elsewhere(count, nodes, fresh,
+                                               monkeypatch):
+    """What ended ones have left in torchrun's store is not theirs."""
+    store = torch.distributed.HashStore()
+    store.set('address', 'old')
+    monkeypatch.setenv('TORCHELASTIC_RESTART_COUNT', count)
+    monkeypatch.setenv('GROUP_WORLD_SIZE', nodes)
+    monkeypatch.setattr(torch.distributed, 'rendezvous',
+                        lambda url: iter([(store, 1, 2)]))
+    own = distributed._store()
+    assert bool(own) == fresh
+    if fresh:
+        assert (own['rank'], own['world_size']) == (1, 2)
+        assert not own['store'].check(['address'])
 
 
 def test_one_process_needs_no_group():
