@@ -1,3 +1,4 @@
 from .hooks import LoadBackboneHook
+from .sharding import wrap_blocks
 
-__all__ = ['LoadBackboneHook']
+__all__ = ['LoadBackboneHook', 'wrap_blocks']

@@ -47,8 +47,9 @@ def start_processes(cfg: Config) -> None:
         raise ValueError(
             f'--launcher {cfg.launcher}: the environment has no '
             f'{", ".join(missing)}: start it by {STARTERS[cfg.launcher]}')
-    local_rank, gpus = os.environ[names['LOCAL_RANK']], torch.cuda.device_count()
-    if gpus and int(local_rank) >= gpus:
+    gpus = torch.cuda.device_count()
+    local_rank = int(os.environ[names['LOCAL_RANK']])
+    if gpus and local_rank >= gpus:
         raise ValueError(
             f'process {local_rank} of this machine finds {gpus} GPU(s), each '
             'needs one of its own: start fewer, or let every process see all '

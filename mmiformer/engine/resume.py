@@ -33,6 +33,9 @@ def resume(cfg: Config, checkpoint: Optional[str] = None) -> None:
             is not of a run.
         FileNotFoundError: The named one is not there.
     """
+    if cfg.get('strategy', {}).get('type') == 'DeepSpeedStrategy':
+        cfg.resume, cfg.load_from = True, checkpoint  # folders, its own affair
+        return
     checkpoint = checkpoint or find_newest(cfg.work_dir)
     cfg.resume, cfg.load_from = checkpoint is not None, checkpoint
     if checkpoint is None:

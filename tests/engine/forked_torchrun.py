@@ -21,7 +21,8 @@ def work(script: str, *arguments: str) -> None:
         runpy.run_path(script, run_name='__main__')
     except SystemExit as error:
         if error.code:
-            print(error, file=sys.stderr, flush=True)
+            sys.stderr.write(f'{error}\n')
+            sys.stderr.flush()
             os._exit(error.code if isinstance(error.code, int) else 1)
 
 

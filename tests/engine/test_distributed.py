@@ -19,6 +19,7 @@ from mmiformer.engine import distributed, position
 from mmiformer.engine.distributed import start_processes
 
 LAST = 24  # iterations
+FSDP = ROOT / 'configs/_base_/fsdp.py'
 CONFIG = '''
 _base_ = {base!r}
 shapes = dict(root={data!r}, train=12, val=5, size=64)
@@ -40,7 +41,6 @@ train_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='LoadAnnotations', reduce_zero_label=True),
     dict(type='RandomFlip', prob=0.5),
-    dict(type='PhotoMetricDistortion'),
     dict(type='PackSegInputs')]
 data = dict(data_root={data!r})
 train_dataloader = dict(
@@ -214,6 +214,33 @@ def test_killed_processes_end_the_job_and_it_goes_on(
     assert len(ended['meta']['rng']) == 2
     for mine, theirs in zip(ended['meta']['rng'], reference['meta']['rng']):
         assert torch.equal(mine['torch'], theirs['torch'])
+
+
+def test_fsdp_trains_and_goes_on(config, tmp_path):
+    """Sharded by blocks over two processes, by the FlexibleRunner: the same
+    weights as one process has, in one file of the usual names."""
+    sharded = tmp_path / 'fsdp.py'
+    sharded.write_text(f'_base_ = {[str(config), str(FSDP)]!r}')
+    plain = ['--work-dir', tmp_path / 'one', '--cfg-options',
+             'train_dataloader.dataset.pipeline.2.prob=0.']
+    call('train.py', config, *plain, 'train_dataloader.batch_size=4',
+         'train_cfg.max_iters=2', 'train_cfg.val_interval=9')
+    in_place = [f'strategy.state_dict_cfg.{part}_config.offload_to_cpu=False'
+                for part in ('state_dict', 'optim_state_dict')]
+    for last in (1, 2):  # the second goes on from the first
+        status, output = Job(
+            tmp_path / 'fsdp.txt', [], 'train.py', sharded, '--work-dir',
+            tmp_path / 'two', '--resume', *plain[2:],
+            'strategy.model_wrapper.device_id=cpu', *in_place,
+            f'train_cfg.max_iters={last}', 'train_cfg.val_interval=9').wait()
+        assert status == 0, output[-3000:]
+    assert 'FullyShardedDataParallel' in output
+    one, two = (read_checkpoint(str(tmp_path / name / 'iter_2.pth'))
+                for name in ('one', 'two'))
+    assert list(two['state_dict']) == list(one['state_dict'])
+    for name, value in one['state_dict'].items():
+        assert torch.allclose(two['state_dict'][name], value, rtol=1e-4,
+                              atol=1e-6), name
 
 
 def test_processes_augment_as_one_with_the_joint_batch(monkeypatch):
