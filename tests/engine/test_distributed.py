@@ -222,7 +222,8 @@ def test_fsdp_trains_and_goes_on(config, tmp_path):
     sharded = tmp_path / 'fsdp.py'
     sharded.write_text(f'_base_ = {[str(config), str(FSDP)]!r}')
     plain = ['--work-dir', tmp_path / 'one', '--cfg-options',
-             'train_dataloader.dataset.pipeline.2.prob=0.']
+             'train_dataloader.dataset.pipeline.2.prob=0.',
+             'train_dataloader.dataset.indices=4']  # each batch is all of it
     call('train.py', config, *plain, 'train_dataloader.batch_size=4',
          'train_cfg.max_iters=2', 'train_cfg.val_interval=9')
     in_place = [f'strategy.state_dict_cfg.{part}_config.offload_to_cpu=False'
