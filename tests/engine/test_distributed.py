@@ -17,6 +17,7 @@ from mmengine.dist import get_dist_info
 from mmiformer.backbone.checkpoint import read_checkpoint
 from mmiformer.engine import distributed, position
 from mmiformer.engine.distributed import start_processes
+from mmiformer.engine.resume import resume
 
 LAST = 24  # iterations
 FSDP = ROOT / 'configs/_base_/fsdp.py'
@@ -216,14 +217,15 @@ def test_killed_processes_end_the_job_and_it_goes_on(
         assert torch.equal(mine['torch'], theirs['torch'])
 
 
-def test_fsdp_trains_and_goes_on(config, tmp_path):
+def test_fsdp_trains_and_goes_on(config, alone, tmp_path):
     """Sharded by blocks over two processes, by the FlexibleRunner: the same
     weights as one process has, in one file of the usual names."""
     sharded = tmp_path / 'fsdp.py'
     sharded.write_text(f'_base_ = {[str(config), str(FSDP)]!r}')
     plain = ['--work-dir', tmp_path / 'one', '--cfg-options',
              'train_dataloader.dataset.pipeline.2.prob=0.',
-             'train_dataloader.dataset.indices=4']  # each batch is all of it
+             'train_dataloader.dataset.indices=4',  # each batch is all of it
+             f'load_from={alone / "iter_1.pth"}']
     call('train.py', config, *plain, 'train_dataloader.batch_size=4',
          'train_cfg.max_iters=2', 'train_cfg.val_interval=9')
     in_place = [f'strategy.state_dict_cfg.{part}_config.offload_to_cpu=False'
@@ -340,6 +342,13 @@ def test_processes_started_anew_meet_elsewhere(count, nodes, fresh,
     if fresh:
         assert (own['rank'], own['world_size']) == (1, 2)
         assert not own['store'].check(['address'])
+
+
+def test_the_beginning_may_be_other_weights(tmp_path):
+    """Also of a run that is told to go on, and has not begun."""
+    cfg = Config(dict(work_dir=str(tmp_path), load_from='start.pth'))
+    resume(cfg)
+    assert cfg.load_from == 'start.pth' and not cfg.resume
 
 
 def test_one_process_needs_no_group():
