@@ -190,3 +190,30 @@ def test_launch_scripts(script, count, tmp_path, monkeypatch):
         f'{tool} {" ".join(files)} --launcher pytorch --resume')
     usage = subprocess.run([path], stderr=subprocess.PIPE, text=True)
     assert usage.returncode == 2 and 'CONFIG' in usage.stderr
+
+
+def test_restarts_and_port(tmp_path, monkeypatch):
+    """By OpenMMLab's name of the port, too."""
+    (tmp_path / 'torchrun').write_text('#!/bin/sh\necho "$@"\n')
+    (tmp_path / 'torchrun').chmod(0o755)
+    monkeypatch.setenv('PATH', f'{tmp_path}:{os.environ["PATH"]}')
+    monkeypatch.delenv('MASTER_PORT', raising=False)
+    monkeypatch.setenv('PORT', '12345')
+    monkeypatch.setenv('MAX_RESTARTS', '3')
+    output = subprocess.check_output(
+        [ROOT / 'tools/dist_train.sh', 'a.py', '8'], text=True)
+    assert '--max_restarts=3' in output and '--master_port=12345' in output
+
+
+def test_slurm_script(tmp_path, monkeypatch):
+    """A process per task, each with its cores, from where sbatch was."""
+    (tmp_path / 'srun').write_text('#!/bin/sh\necho "$PWD" "$@"\n')
+    (tmp_path / 'srun').chmod(0o755)
+    monkeypatch.setenv('PATH', f'{tmp_path}:{os.environ["PATH"]}')
+    monkeypatch.setenv('SLURM_SUBMIT_DIR', str(tmp_path))
+    monkeypatch.setenv('SLURM_CPUS_PER_TASK', '5')
+    output = subprocess.check_output(
+        [ROOT / 'tools/slurm_train.sh', 'a b.py', '--amp'], text=True)
+    assert output.strip() == (
+        f'{tmp_path} --kill-on-bad-exit=1 --cpus-per-task=5 python '
+        'tools/train.py a b.py --amp --launcher slurm --resume')

@@ -1,4 +1,5 @@
 from .hooks import LoadBackboneHook
 from .runner import ResumableRunner
+from .sharding import wrap_blocks
 
-__all__ = ['LoadBackboneHook', 'ResumableRunner']
+__all__ = ['LoadBackboneHook', 'ResumableRunner', 'wrap_blocks']

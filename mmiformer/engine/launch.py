@@ -1,16 +1,18 @@
 """What the tools share: from a config file to a checked config."""
 import argparse
 import logging
-import os
+import sys
 import warnings
 from pathlib import Path
 from typing import Optional
 
 from mmengine.config import Config, DictAction
+from mmengine.dist import broadcast_object_list, is_main_process
 from mmengine.logging import print_log
 
 from ..datasets import make_shapes
 from ..datasets.check import check_briefly
+from .distributed import start_processes
 from .guard import guard_files
 from .preflight import check_files
 from .torchvision import make_importable
@@ -67,9 +69,12 @@ def _run_name(path: str) -> Path:
 
 
 def prepare(cfg: Config, splits: tuple) -> None:
-    """Makes the embedded data set if the config uses it, then checks that
-    every file that the run will need is there, and before a training the
-    data, in short.
+    """Starts the process group, where there is a launcher; makes the embedded
+    data set if the config uses it, then checks that every file that the run
+    will need is there, and before a training the data, in short.
+
+    The first process does so for all; the others wait, and where it raises
+    they end.
 
     Args:
         cfg: The config.
@@ -78,16 +83,26 @@ def prepare(cfg: Config, splits: tuple) -> None:
 
     Raises:
         FileNotFoundError: Something is missing; the message lists it all.
-        ValueError: The data would stop or spoil the training; it says how.
+        ValueError: The data would stop or spoil the training, or the
+            launcher does not fit, see :func:`start_processes`.
     """
-    rank = os.environ.get('RANK', os.environ.get('SLURM_PROCID', '0'))
-    if cfg.launcher != 'none' and rank != '0':
-        return  # the first process speaks for all
-    if 'shapes' in cfg:
-        make_shapes(**cfg.shapes)
-    check_files(cfg, splits)
-    if 'train' in splits:
-        _check_data(cfg, splits)
+    start_processes(cfg)
+    fault = None
+    if is_main_process():
+        try:
+            if 'shapes' in cfg:
+                make_shapes(**cfg.shapes)
+            check_files(cfg, splits)
+            if 'train' in splits:
+                _check_data(cfg, splits)
+        except (FileNotFoundError, ValueError) as error:
+            fault = error
+    faults = [str(fault or '')]
+    broadcast_object_list(faults)
+    if fault:
+        raise fault
+    if faults[0]:
+        sys.exit(1)
 
 
 def _check_data(cfg: Config, splits: tuple) -> None:

@@ -9,6 +9,7 @@ from typing import Callable, Iterator, List, Optional, Sequence
 import numpy as np
 import torch
 from mmengine.dataset import InfiniteSampler
+from mmengine.dist import get_dist_info
 from torch.utils.data import BatchSampler, DataLoader, Dataset, get_worker_info
 
 
@@ -30,7 +31,9 @@ class PositionedBatchSampler:
     """The batches of another sampler, from any place on.
 
     Each index has a seed of its own, by its place in the run: which worker
-    augments it, and what that has done before, no longer matters.
+    augments it, and what that has done before, no longer matters. Its place
+    in the batch is that in the joint batch of all processes: as many indices
+    in one process have the same seeds.
 
     Args:
         batch_sampler: Yields lists of indices, the same in every pass of the
@@ -53,6 +56,7 @@ class PositionedBatchSampler:
 
     def __iter__(self) -> Iterator[List[SeededIndex]]:
         skip, self.start = self.start, 0
+        rank, world_size = get_dist_info()
         while True:
             if hasattr(self.sampler, 'set_epoch'):
                 self.sampler.set_epoch(self.epoch)
@@ -65,7 +69,8 @@ class PositionedBatchSampler:
                     skip -= 1
                     continue
                 place = (self.seed, self.epoch, number)
-                yield [SeededIndex(index, (*place, i))
+                # mmengine's samplers deal indices out by turns.
+                yield [SeededIndex(index, (*place, i * world_size + rank))
                        for i, index in enumerate(batch)]
             self.epoch += 1
             if not skip:  # a pass may be shorter than what is left out
@@ -170,11 +175,12 @@ def get_rng_state() -> dict:
 
 
 def set_rng_state(state: dict) -> None:
-    """Sets what :func:`get_rng_state` has got."""
+    """Sets what :func:`get_rng_state` has got; a resumed checkpoint may have
+    put it on a GPU."""
     version, keys, gauss = state['python']
     random.setstate((version, tuple(keys), gauss))
     name, keys, *rest = state['numpy']
-    np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))
+    np.random.set_state((name, keys.cpu().numpy().astype(np.uint32), *rest))
     torch.set_rng_state(state['torch'].cpu())
     if state['cuda'] is not None and torch.cuda.is_available():
         torch.cuda.set_rng_state(state['cuda'].cpu())

@@ -148,6 +148,8 @@ def _pretrained(node, key: str) -> Iterator[Tuple[str, str]]:
 
 
 def _check_checkpoint(key: str, checkpoint: str) -> List[str]:
+    if Path(checkpoint).is_dir():
+        return []  # of DeepSpeed, which checks it
     if '://' not in checkpoint and not Path(checkpoint).expanduser().is_file():
         return [f'{checkpoint} ({key}); if a run of your own makes it, start '
                 f'that first, or name another file: --cfg-options {key}=...']

@@ -33,12 +33,16 @@ def resume(cfg: Config, checkpoint: Optional[str] = None) -> None:
             is not of a run.
         FileNotFoundError: The named one is not there.
     """
+    if cfg.get('strategy', {}).get('type') == 'DeepSpeedStrategy':
+        cfg.resume, cfg.load_from = True, checkpoint  # folders, its own affair
+        return
     checkpoint = checkpoint or find_newest(cfg)
-    cfg.resume, cfg.load_from = checkpoint is not None, checkpoint
-    if checkpoint is None:
+    cfg.resume = checkpoint is not None
+    if checkpoint is None:  # the beginning may be a load_from
         print_log(f'{cfg.work_dir} has no checkpoint: starting from the '
                   'beginning', logger='current')
         return
+    cfg.load_from = checkpoint
     meta = read_checkpoint(checkpoint).get('meta')
     if not isinstance(meta, dict) or 'iter' not in meta:
         raise ValueError(

@@ -116,6 +116,15 @@ class ResumableRunner(Runner):
         try:
             with explained(self):
                 return super().train()
+        except RuntimeError as error:
+            if self.distributed:  # the launcher's own words are about itself
+                self.logger.error(
+                    f'process {self.rank} of {self.world_size} cannot go on '
+                    f'after iteration {self.iter}: {error}\n'
+                    'If another one ended first, the launcher names it as the '
+                    'root cause. Go on with --resume: by hand, or by torchrun '
+                    'itself (MAX_RESTARTS=3 tools/dist_train.sh ... --resume)')
+            raise
         finally:
             training.value = False
             signal.signal(signal.SIGTERM, before)

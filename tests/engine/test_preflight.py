@@ -4,6 +4,7 @@ import torch
 from mmengine.config import Config
 
 from mmiformer.backbone import weights
+from mmiformer.engine import launch
 from mmiformer.engine.launch import load_config, prepare
 from mmiformer.engine.preflight import check_files
 
@@ -88,11 +89,19 @@ def test_remote_data_is_left_to_its_backend(offline):
 
 
 def test_only_the_first_process_speaks(offline, configs, monkeypatch):
-    monkeypatch.setenv('RANK', '1')
-    path = str(configs / 'mask_rcnn/iformer_s_1x.py')
-    prepare(load_config(path, launcher='pytorch'), ('train', ))
-    with pytest.raises(FileNotFoundError):
-        prepare(load_config(path), ('train', ))
+    """The others end with it, silently, as soon as it has spoken."""
+    cfg = load_config(str(configs / 'mask_rcnn/iformer_s_1x.py'))
+    with pytest.raises(FileNotFoundError) as error:
+        prepare(cfg, ('train', ))
+    monkeypatch.setattr(launch, 'is_main_process', lambda: False)
+    said = str(error.value)
+    monkeypatch.setattr(launch, 'broadcast_object_list',
+                        lambda faults: faults.__setitem__(0, said))
+    with pytest.raises(SystemExit) as end:
+        prepare(cfg, ('train', ))
+    assert end.value.code == 1
+    said = ''
+    prepare(cfg, ('train', ))
 
 
 def test_work_dir(configs, tmp_path):
