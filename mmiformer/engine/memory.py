@@ -68,14 +68,22 @@ def asked(error: Exception) -> str:
 
 
 def size_of(batch: Any) -> str:
-    """Of a batch as a data loader gives it."""
-    inputs = batch.get('inputs') if isinstance(batch, dict) else None
-    shapes = [tuple(image.shape[-2:]) for image in (
-        inputs if isinstance(inputs, (list, tuple, torch.Tensor)) else ())]
+    """Of a batch as a data loader gives it, for test-time augmentation too."""
+    shapes = [*_shapes(batch.get('inputs') if isinstance(batch, dict)
+                       else None)]
     if not shapes:
         return 'a batch of images'
     height, width = map(max, zip(*shapes))
     return f'{len(shapes)} images of up to {height}x{width} (HxW) at once'
+
+
+def _shapes(inputs: Any) -> Iterator[tuple]:
+    if isinstance(inputs, (list, tuple)):
+        for part in inputs:
+            yield from _shapes(part)
+    elif isinstance(inputs, torch.Tensor):
+        images = inputs if inputs.dim() == 4 else [inputs]
+        yield from (tuple(image.shape[-2:]) for image in images)
 
 
 def knobs(cfg: Config, split: str, gpu: bool) -> List[str]:

@@ -216,7 +216,7 @@ def test_what_a_resumed_run_takes_from_its_checkpoint(tmp_path):
     with pytest.raises(ValueError, match='no place in a run.*load_from'):
         resume(cfg, str(tmp_path / 'weights.pth'))
     resume(empty := Config(dict(work_dir=str(tmp_path / 'none'), model={})))
-    assert not empty.resume and empty.load_from is None
+    assert not empty.resume and empty.get('load_from') is None
 
 
 def terminate_at(iteration):
@@ -248,11 +248,14 @@ def test_sigterm_saves_first(iteration, tmp_path):
     assert resumed.iter == whole.iter == 8
 
 
-def test_killed_runs_end_as_untouched_ones():
+@pytest.mark.parametrize('kind', [
+    'seg', pytest.param('det', marks=pytest.mark.slow)])
+def test_killed_runs_end_as_untouched_ones(kind):
     """The harness of 50 runs, in short: real processes and files."""
     result = subprocess.run(
         [sys.executable, ROOT / 'tests/soak/kill_and_resume.py', '--runs',
-         '2', '--seed', '1'], text=True, stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT, env={**os.environ, 'OMP_NUM_THREADS': '1'})
+         '2', '--seed', '1', '--kinds', kind],
+        text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        env={**os.environ, 'OMP_NUM_THREADS': '1'})
     assert result.returncode == 0, result.stdout[-3000:]
     assert '2 of 2 identical' in result.stdout

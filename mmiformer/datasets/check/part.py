@@ -3,6 +3,7 @@ from dataclasses import dataclass, field
 from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
 from mmengine.config import Config
+from mmengine.dataset import BaseDataset
 from mmengine.registry import DATASETS
 
 from ...engine.preflight import find_datasets
@@ -99,6 +100,11 @@ def find_parts(cfg: Config, split: str, report: Report) -> Iterator[Part]:
         try:
             with DATASETS.switch_scope_and_registry(
                     cfg.get('default_scope')) as registry:
+                found = registry.get(dataset.get('type'))
+                if isinstance(found, type) and not issubclass(
+                        found, BaseDataset):
+                    report.add(UNKNOWN, f'{name}: of its own kind')
+                    continue
                 built = registry.build(
                     dict(dataset, pipeline=[], lazy_init=True))
             # A string would be taken letter by letter.
@@ -106,6 +112,9 @@ def find_parts(cfg: Config, split: str, report: Report) -> Iterator[Part]:
                 raise ValueError(
                     f'classes={built.metainfo["classes"]!r} is a string; '
                     'write a tuple, (name, ) if there is one')
+        except TypeError as error:  # a constructor without our arguments
+            report.add(UNKNOWN, f'{name}: {error}')
+            continue
         except Exception as error:  # whatever its constructor asserts
             report.add(UNBUILT, f'{name}: {error}')
             continue
