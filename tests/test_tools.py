@@ -97,6 +97,7 @@ def test_tta(kind, checkpoint, metric, small, tmp_path):
     assert ('merges boxes alone' in output) == (kind == 'det')
 
 
+@pytest.mark.slow
 def test_a_killed_run_resumes(small, tmp_path):
     arguments = ['train.py', small['seg'], '--work-dir', tmp_path,
                  '--cfg-options', 'train_cfg.max_iters=6',

@@ -217,6 +217,7 @@ def test_killed_processes_end_the_job_and_it_goes_on(
         assert torch.equal(mine['torch'], theirs['torch'])
 
 
+@pytest.mark.slow
 def test_fsdp_trains_and_goes_on(config, alone, tmp_path):
     """Sharded by blocks over two processes, by the FlexibleRunner: the same
     weights as one process has, in one file of the usual names."""

@@ -112,11 +112,10 @@ def find_parts(cfg: Config, split: str, report: Report) -> Iterator[Part]:
                 raise ValueError(
                     f'classes={built.metainfo["classes"]!r} is a string; '
                     'write a tuple, (name, ) if there is one')
-        except TypeError as error:  # a constructor without our arguments
-            report.add(UNKNOWN, f'{name}: {error}')
-            continue
         except Exception as error:  # whatever its constructor asserts
-            report.add(UNBUILT, f'{name}: {error}')
+            # Not every constructor of a stranger's takes what we add.
+            ours = isinstance(error, TypeError) and 'lazy_init' in str(error)
+            report.add(UNKNOWN if ours else UNBUILT, f'{name}: {error}')
             continue
         yield Part(split, dataset, built, heads, evaluators)
 
