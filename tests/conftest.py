@@ -1,17 +1,23 @@
 """What the tests share: parity data and a backbone small enough to be fast."""
+import contextlib
+import io
 import json
 import logging
 import os
+import runpy
 import subprocess
 import sys
+import threading
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
 import torch
+from file_server import CONTENT, Server
 from mmengine.logging import MMLogger
 
-from mmiformer.backbone import weights
+from mmiformer.backbone import download
 from mmiformer.engine.torchvision import make_importable
 
 ROOT = Path(__file__).parents[1]
@@ -71,6 +77,21 @@ def call(tool, *arguments, check=True, **kwargs):
     return result.stdout
 
 
+def refusal(tool, *arguments):
+    """Runs a tool in this process, which is faster; returns the one line of
+    the error that it ends with."""
+    stderr = io.StringIO()
+    with mock.patch.object(sys, 'argv', [tool, *map(str, arguments)]), (
+            contextlib.redirect_stderr(stderr)), (
+            pytest.raises(SystemExit)) as exit:
+        runpy.run_path(str(ROOT / 'tools' / tool), run_name='__main__')
+    code = exit.value.code
+    line = code if isinstance(code, str) else (
+        stderr.getvalue().strip().splitlines()[-1])
+    assert 'error: ' in line and '\n' not in line
+    return line
+
+
 @pytest.fixture
 def tiny():
     """Keyword arguments of a small backbone with every feature of a large."""
@@ -117,6 +138,28 @@ def offline(monkeypatch, tmp_path):
     def refuse(request, timeout):
         raise OSError('no network')
 
-    monkeypatch.setattr(weights, 'urlopen', refuse)
+    monkeypatch.setattr(download, 'urlopen', refuse)
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture
+def server(tmp_path, monkeypatch):
+    """A server that the setting names; an empty cache."""
+    MMLogger.get_current_instance()  # not on a test's captured stream
+    monkeypatch.setattr(torch.hub, '_hub_dir', str(tmp_path / 'hub'))
+    monkeypatch.setattr(download, 'PAUSE', 0)
+    monkeypatch.setenv('no_proxy', '*')
+    with Server() as running:
+        running.files['iformer_base.pth'] = CONTENT
+        monkeypatch.setenv('MMIFORMER_WEIGHTS', f'{running.url}/mirror/')
+        threading.Thread(target=running.serve_forever, args=(0.01, ),
+                         daemon=True).start()
+        yield running
+        running.shutdown()
+
+
+@pytest.fixture
+def cache(tmp_path):
+    """Where downloads are kept."""
+    return tmp_path / 'hub' / 'checkpoints'

@@ -4,6 +4,9 @@ import http.server
 from pathlib import Path
 from urllib.parse import urlparse
 
+BASE = 'mmiformer://iformer_base'  # no sha256 of it is known
+CONTENT = bytes(range(256)) * 4000  # 1,024,000 bytes
+
 
 class Server(http.server.ThreadingHTTPServer):
     """What it serves, how it misbehaves, and what it was asked."""
@@ -72,3 +75,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def finish(self):
         with contextlib.suppress(OSError):  # the reader is gone
             super().finish()
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
