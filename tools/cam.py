@@ -20,7 +20,7 @@ from typing import List, Optional, Tuple
 import cv2
 import numpy as np
 
-from mmiformer.analysis import pictures
+from mmiformer.analysis import arguments, pictures
 from mmiformer.analysis.cam import (
     LAST_MAP,
     METHODS,
@@ -40,36 +40,22 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        'models', nargs='+', metavar='CONFIG CHECKPOINT',
-        help='of each model, in turn')
-    parser.add_argument('--images', nargs='+', required=True, type=Path)
+    arguments.add_common_arguments(parser)
     parser.add_argument('--category', help='a class, by name; default: the '
                         'one that a model predicts')
     parser.add_argument('--layer', nargs='+', metavar='NAME:LAYOUT',
-                        default=[':'.join(LAST_MAP)],
+                        type=arguments.layer, default=[LAST_MAP],
                         help='one, or one per model; default: the backbone; '
                         f'LAYOUT: {", ".join(LAYOUTS)}')
     parser.add_argument('--method', choices=list(METHODS), help='default: '
                         'gradcam of a classifier, hirescam of the others')
-    parser.add_argument('--out', type=Path, required=True, help='PNG file')
     args = parser.parse_args()
-    if len(args.models) % 2:
-        parser.error(f'{args.models[-1]}: give CONFIG CHECKPOINT of each '
-                     'model, in turn')
-    for path in args.images:
-        if cv2.haveImageReader(str(path)) is False:
-            parser.error(f'--images {path}: there is no image')
-    for layer in args.layer:
-        if layer.rpartition(':')[2] not in LAYOUTS or ':' not in layer:
-            parser.error(f'--layer {layer}: give NAME:LAYOUT, with a layout '
-                         f'of {", ".join(LAYOUTS)}')
-    count = len(args.models) // 2
-    if len(args.layer) not in (1, count):
+    count = len(args.models)
+    if len(args.layer) == 1:
+        args.layer *= count
+    if len(args.layer) != count:
         parser.error(f'--layer: {len(args.layer)} for {count} models: give '
                      'one, or one per model')
-    args.layer = [tuple(layer.rsplit(':', 1)) for layer in
-                  args.layer * (count if len(args.layer) == 1 else 1)]
     return args
 
 
@@ -103,7 +89,7 @@ def show(cfg, model, classes: List[str], path: Path, category: Optional[int],
 
 def main() -> None:
     args = parse_args()
-    paths, checkpoints = args.models[::2], args.models[1::2]
+    paths = [path for path, _ in args.models]
     try:
         library_class(args.method or 'gradcam')
         configs = [load_config(path) for path in paths]
@@ -111,7 +97,7 @@ def main() -> None:
         categories = [number_of(args.category, names, path)
                       for names, path in zip(classes, paths)]
         models = [load_model(cfg, checkpoint)
-                  for cfg, checkpoint in zip(configs, checkpoints)]
+                  for cfg, (_, checkpoint) in zip(configs, args.models)]
         for model, (name, _) in zip(models, args.layer):
             find_layer(model, name)
         rows = [[show(cfg, model, names, image, category, layer, args.method)

@@ -5,7 +5,6 @@ from typing import Dict, Optional, Sequence, Tuple
 import torch
 from torch import Tensor, nn
 
-from ..backbone import IFormer
 from ..backbone.mixer import HIGH_BRANCHES, InceptionMixer
 
 FLOOR = 1e-6  # added to amplitudes: what is exactly 0 has no logarithm
@@ -105,7 +104,8 @@ def layer_spectra(model: nn.Module, images: Sequence[Tensor],
     """Spectra of what layers emit, averaged over images.
 
     Args:
-        model: Called with each image; set to eval mode meanwhile.
+        model: A network, or a model of OpenMMLab, of which those parts run
+            that make features; set to eval mode meanwhile.
         images: Each ``(1, 3, H, W)``, normalised, all of one size.
         layers: The layout, of :data:`LAYOUTS`, by the layer's dotted name
             as in ``model.named_modules()``.
@@ -130,6 +130,7 @@ def layer_spectra(model: nn.Module, images: Sequence[Tensor],
             spectra[name] = spectra.get(name, 0) + spectrum / len(images)
         return hook
 
+    run = getattr(model, 'extract_feat', model)
     training = model.training
     with ExitStack() as stack:
         for name, layout in layers.items():
@@ -139,17 +140,17 @@ def layer_spectra(model: nn.Module, images: Sequence[Tensor],
             model.eval()
             for image in images:
                 size = tuple(image.shape[2:])
-                model(image)
+                run(image)
         finally:
             model.train(training)
     return spectra
 
 
-def mixer_layers(model: IFormer, numbers: Sequence[int]) -> Dict[str, str]:
+def mixer_layers(model: nn.Module, numbers: Sequence[int]) -> Dict[str, str]:
     """The branches of some mixers, for :func:`layer_spectra`.
 
     Args:
-        model: A backbone.
+        model: A backbone, or a model that has one.
         numbers: Of the blocks, counted from 1 over all stages: the paper
             shows 6, 12 and 18 of a small one.
 

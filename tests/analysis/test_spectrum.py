@@ -1,13 +1,14 @@
 """Spectra of signals whose spectrum is known, and of layers."""
 import math
+import runpy
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import torch
-from conftest import TINY, call
-from mmengine.registry import MODELS, init_default_scope
+from conftest import ROOT, TINY, call, refusal
+from tiny_models import build, child, save
 from torch import nn
 
 from mmiformer import IFormer
@@ -123,50 +124,51 @@ def test_branches_of_an_iformer():
     assert found[layer].shape == (16, 24)
 
 
-CHILD = """
-_base_ = {base!r}
-model = dict(backbone=dict(_delete_=True, **{backbone}))
-"""
-
-
 def test_the_tool(tmp_path, configs, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in 'ab':
         cv2.imwrite(f'{name}.png', np.random.default_rng(0).integers(
             256, size=(40, 60, 3)).astype(np.uint8))
-    vit = dict(type='VisionTransformer', img_size=32, patch_size=8,
-               arch=dict(embed_dims=16, num_layers=2, num_heads=2,
-                         feedforward_channels=16))
-    for name, base, backbone in (
-            ('ours', 'fpn_ade20k/iformer_s_shapes.py',
-             dict(type='mmiformer.IFormer', arch=TINY)),
-            ('vit', 'imagenet/iformer_s_shapes.py', vit)):
-        Path(f'{name}.py').write_text(CHILD.format(
-            base=str(configs / base), backbone=backbone))
-    torch.save(IFormer(TINY).state_dict(), 'ours.pth')
-    init_default_scope('mmpretrain')
-    torch.save({f'backbone.{name}': value for name, value in
-                MODELS.build(vit).state_dict().items()}, 'vit.pth')
-
-    ours, both = ('ours.py', 'ours.pth'), (
-        'ours.py', 'ours.pth', 'vit.py', 'vit.pth')
-    layer = 'stages.1.blocks.0.mixer.low_mixer'
+    ours = save(configs, 'fpn_ade20k', 'ours')
+    both = *ours, *save(configs, 'imagenet', 'vit', backbone=dict(
+        _delete_=True, type='VisionTransformer', img_size=32, patch_size=8,
+        out_type='avg_featmap',
+        arch=dict(embed_dims=16, num_layers=2, num_heads=2,
+                  feedforward_channels=16)), neck=None, head=dict(
+                      in_channels=16))
+    layer = 'backbone.stages.1.blocks.0.mixer.low_mixer'
     images = ('--images', 'a.png', 'b.png', '--size', 64, 96, '--out')
     call('spectrum.py', *ours, *images, 'one.png', '--layers', f'{layer}:NHWC',
-         'stages.0:NCHW')
+         'neck.fpn_convs.0:NCHW')
     call('spectrum.py', *both, *images, 'two.png', '--layers', f'{layer}:NHWC',
-         'layers.1:tokens')
+         'backbone.layers.1:tokens')
     for drawn in ('one.png', 'two.png'):
         assert cv2.imread(drawn).std() > 5
     for models, arguments, words in (
-            (ours, ['--images', 'c.png'], 'c.png'),
-            (both[:3], ['--images', 'a.png'], 'a checkpoint after each'),
+            (ours, ['--images', 'c.png'], 'c.png: there is no image'),
+            (both[:3], ['--images', 'a.png'],
+             'vit.py: give CONFIG CHECKPOINT of each'),
             (ours, ['--images', 'a.png', '--layers', 'stages.7:NCHW'],
-             "['stages.7'] is in the IFormer: choose from"),
+             "['stages.7'] is in the EncoderDecoder: choose from"),
             (both, ['--images', 'a.png', '--layers', f'{layer}:NHWC',
-                    'layers.1:tokens', 'layers.2:tokens'],
-             "no model has the --layers ['layers.2']"),
-            (ours, ['--images', 'a.png', '--layers', layer], 'NAME:LAYOUT')):
-        assert words in call('spectrum.py', *models, *arguments, '--out',
-                             'no.png', check=False)
+                    'backbone.layers.1:tokens', 'backbone.layers.2:tokens'],
+             "no model has the --layers ['backbone.layers.2']"),
+            (ours, ['--images', 'a.png', '--layers', layer],
+             f'{layer}: give NAME:LAYOUT')):
+        assert words in refusal('spectrum.py', *models, *arguments, '--out',
+                                'no.png')
     assert not Path('no.png').exists()
+
+
+def test_what_a_model_pads_is_not_its_spectrum(configs, tmp_path):
+    path = str(tmp_path / 'a.png')
+    cv2.imwrite(path, np.full((9, 7, 3), (255, 0, 0), np.uint8))  # blue
+    tool = runpy.run_path(str(ROOT / 'tools' / 'spectrum.py'))
+    cfg = child(configs, 'mask_rcnn')
+    model, settings = build(cfg), cfg.model.data_preprocessor
+    seen = tool['read_image'](path, (64, 96), model)
+    expected = (np.array([0, 0, 255]) - settings.mean) / settings.std
+    torch.testing.assert_close(seen, torch.tensor(expected).float().view(
+        1, 3, 1, 1).expand(1, 3, 64, 96))
+    with pytest.raises(ValueError, match=r'--size 64 80: .* to \(64, 96\)'):
+        tool['read_image'](path, (64, 80), model)

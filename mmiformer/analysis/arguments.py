@@ -1,0 +1,42 @@
+"""What the tools that look inside models take alike."""
+import argparse
+from pathlib import Path
+from typing import Tuple
+
+import cv2
+
+from .spectrum import LAYOUTS
+
+
+def add_common_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds ``models``, a list of ``(config, checkpoint)``, ``images``, a list
+    of paths, and ``out``, a path."""
+    parser.add_argument(
+        'models', nargs='+', metavar='CONFIG CHECKPOINT', action=_InPairs,
+        help='of each model, in turn')
+    parser.add_argument('--images', nargs='+', required=True, type=_image)
+    parser.add_argument('--out', type=Path, required=True, help='PNG file')
+
+
+def layer(text: str) -> Tuple[str, str]:
+    """The name and the layout of a layer, of ``NAME:LAYOUT``."""
+    name, colon, layout = text.rpartition(':')
+    if not colon or layout not in LAYOUTS:
+        raise argparse.ArgumentTypeError(
+            f'{text}: give NAME:LAYOUT, with a layout of {", ".join(LAYOUTS)}')
+    return name, layout
+
+
+def _image(text: str) -> Path:
+    if not cv2.haveImageReader(text):
+        raise argparse.ArgumentTypeError(f'{text}: there is no image')
+    return Path(text)
+
+
+class _InPairs(argparse.Action):
+
+    def __call__(self, parser, namespace, values, option_string=None) -> None:
+        if len(values) % 2:
+            parser.error(f'{values[-1]}: give CONFIG CHECKPOINT of each '
+                         'model, in turn')
+        setattr(namespace, self.dest, list(zip(values[::2], values[1::2])))
