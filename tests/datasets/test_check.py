@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmiformer.datasets import make_shapes
 from mmiformer.datasets.check import (
     boxes,
     check_briefly,
@@ -23,7 +22,6 @@ from mmiformer.datasets.check import (
     run,
     segmentation,
 )
-from mmiformer.engine.launch import load_config
 
 CHECK = settings(derandomize=True, deadline=None, max_examples=4,
                  database=None)
@@ -124,19 +122,6 @@ CLS = [
 ]
 CASES = [(family, *case) for family, cases in
          dict(coco=COCO, seg=SEG, cls=CLS).items() for case in cases]
-
-
-@pytest.fixture(scope='module')
-def shapes(tmp_path_factory):
-    return make_shapes(tmp_path_factory.mktemp('data') / 'shapes', **d.SMALL)
-
-
-@pytest.fixture(scope='module')
-def bases(configs):
-    """Gives the config of a family; no dict, which a failure would print."""
-    read = {family: load_config(str(configs / name / 'iformer_s_shapes.py'))
-            for family, name in d.FAMILIES.items()}
-    return lambda family: read[family]
 
 
 @pytest.mark.parametrize('family', d.FAMILIES)

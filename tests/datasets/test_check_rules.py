@@ -10,32 +10,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmiformer.datasets import make_shapes
 from mmiformer.datasets.check import (
     boxes,
     check_briefly,
     check_data,
     classification,
-    coco,
     files,
     part,
     run,
     segmentation,
 )
-from mmiformer.engine.launch import load_config
-
-
-@pytest.fixture(scope='module')
-def shapes(tmp_path_factory):
-    return make_shapes(tmp_path_factory.mktemp('data') / 'shapes', **d.SMALL)
-
-
-@pytest.fixture(scope='module')
-def bases(configs):
-    """Gives the config of a family; no dict, which a failure would print."""
-    read = {family: load_config(str(configs / name / 'iformer_s_shapes.py'))
-            for family, name in d.FAMILIES.items()}
-    return lambda family: read[family]
 
 
 @pytest.mark.parametrize('family, key, number, kind', [
@@ -171,7 +155,7 @@ def test_skipped_boxes_are_those_that_mmdet_skips(corner, sides, area):
 def test_the_brief_check_is_bounded(bases, shapes, monkeypatch):
     """It decodes a few images, evenly spaced, and reads no huge file."""
     decoded = []
-    monkeypatch.setattr(coco, 'read_size', lambda path: decoded.append(
+    monkeypatch.setattr(part, 'read_size', lambda path: decoded.append(
         Path(path).name) or (64, 64))
     cfg = d.configure(bases('coco'), shapes)
     monkeypatch.setitem(run.BRIEF, 'sample', 3)

@@ -6,14 +6,7 @@ import damages as d
 import pytest
 from conftest import ROOT, call
 
-from mmiformer.datasets import make_shapes
 from mmiformer.engine.launch import load_config, prepare
-
-
-@pytest.fixture(scope='module')
-def shapes(tmp_path_factory):
-    return make_shapes(tmp_path_factory.mktemp('data') / 'shapes', **d.SMALL)
-
 
 CONFIG = '''
 _base_ = {base!r}

@@ -5,14 +5,6 @@ from collections import Counter
 from pathlib import Path
 from typing import Dict, List, Optional, Tuple
 
-from .files import (
-    IMAGE_MISSING,
-    DamageError,
-    choose,
-    is_file,
-    read_size,
-    run_each,
-)
 from .part import EMPTY, EMPTY_CLASS, Found, Job, Part
 from .report import Kind
 from .segmentation import LABEL_BEYOND
@@ -56,13 +48,7 @@ def check_classification(part: Part, job: Job) -> Found:
         job.report.add(EMPTY, f'{part.split}: {prefix}')
     if part.dataset.with_label:
         _check_labels(part, job, labels, classes)
-    there = [path for path in images if is_file(path)]
-    for path in sorted(set(images).difference(there)):
-        job.report.add(IMAGE_MISSING, path)
-    for path, result in run_each(read_size, choose(there, job.sample),
-                                 f'{part.split}: images', job.track):
-        if isinstance(result, DamageError):
-            job.report.add(result.kind, f'{path}: {result}')
+    list(job.read_images(dict.fromkeys(images), part.split))
     return Found(images, classes)
 
 

@@ -1,21 +1,12 @@
 """Checks COCO's format as mmdet's CocoDataset reads it."""
-import gc
-import json
 import os
 import reprlib
 from collections import Counter
-from pathlib import Path
 from typing import Dict, List, Optional, Tuple
 
+from ...engine.annotations import read_json
 from .boxes import find_box_fault, find_mask_fault, is_finite, is_number
-from .files import (
-    IMAGE_MISSING,
-    DamageError,
-    choose,
-    is_file,
-    read_size,
-    run_each,
-)
+from .files import is_file
 from .part import EMPTY, EMPTY_CLASS, UNKNOWN, Found, Job, Part
 from .report import Kind
 
@@ -101,16 +92,11 @@ def _read_json(path: str, job: Job) -> Optional[dict]:
     if not is_file(path):
         job.report.add(UNREADABLE, f'{path}: no such file')
         return None
-    collecting = gc.isenabled()
-    gc.disable()  # of use to nothing in a tree, and a third of the time
     try:
-        content = json.loads(Path(path).read_text(encoding='utf-8'))
+        content = read_json(path)
     except (OSError, ValueError, RecursionError) as error:
         job.report.add(UNREADABLE, f'{path}: {error}')
         return None
-    finally:
-        if collecting:
-            gc.enable()
     if isinstance(content, dict):
         return content
     job.report.add(UNREADABLE, f'{path}: holds a {type(content).__name__}, '
@@ -246,20 +232,10 @@ class _CocoCheck:
         return kept
 
     def _check_files(self, files: Dict[str, dict]) -> None:
-        job = self.job
-        there = []
-        for path in files:
-            if is_file(path):
-                there.append(path)
-            else:
-                job.report.add(IMAGE_MISSING, path)
-        for path, size in run_each(read_size, choose(there, job.sample),
-                                   f'{self.part.split}: images', job.track):
+        for path, size in self.job.read_images(files, self.part.split):
             wanted = files[path]['height'], files[path]['width']
-            if isinstance(size, DamageError):
-                job.report.add(size.kind, f'{path}: {size}')
-            elif size != wanted:
-                job.report.add(
+            if size != wanted:
+                self.job.report.add(
                     WRONG_SIZE, f'{path}: {_times(size)}, annotated as '
                     f'{_times(wanted)}')
 

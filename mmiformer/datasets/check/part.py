@@ -1,13 +1,31 @@
 """The data sets that a config reads, built by mm* but not read."""
 from dataclasses import dataclass, field
-from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import (
+    Any,
+    Dict,
+    Iterable,
+    Iterator,
+    List,
+    Optional,
+    Sequence,
+    Tuple,
+)
 
 from mmengine.config import Config
 from mmengine.dataset import BaseDataset
 from mmengine.registry import DATASETS
 
 from ...engine.preflight import find_datasets
-from .files import Track
+from .files import (
+    IMAGE_MISSING,
+    DamageError,
+    Size,
+    Track,
+    choose,
+    is_file,
+    read_size,
+    run_each,
+)
 from .report import Kind, Report
 
 UNBUILT = Kind(
@@ -73,6 +91,23 @@ class Job:
     track: Track
     sample: Optional[int] = None
     largest: Optional[int] = None  # bytes of an annotation file
+
+    def read_images(self, paths: Iterable[str], split: str
+                    ) -> Iterator[Tuple[str, Size]]:
+        """Decodes images, and yields the size of each; those that are missing
+        or damaged are faults."""
+        there = []
+        for path in paths:
+            if is_file(path):
+                there.append(path)
+            else:
+                self.report.add(IMAGE_MISSING, path)
+        for path, result in run_each(read_size, choose(there, self.sample),
+                                     f'{split}: images', self.track):
+            if isinstance(result, DamageError):
+                self.report.add(result.kind, f'{path}: {result}')
+            else:
+                yield path, result
 
 
 @dataclass

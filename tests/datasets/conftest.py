@@ -1,0 +1,19 @@
+"""A good data set, and the configs that read it."""
+import damages as d
+import pytest
+
+from mmiformer.datasets import make_shapes
+from mmiformer.engine.launch import load_config
+
+
+@pytest.fixture(scope='session')
+def shapes(tmp_path_factory):
+    return make_shapes(tmp_path_factory.mktemp('data') / 'shapes', **d.SMALL)
+
+
+@pytest.fixture(scope='session')
+def bases(configs):
+    """Gives the config of a family; no dict, which a failure would print."""
+    read = {family: load_config(str(configs / name / 'iformer_s_shapes.py'))
+            for family, name in d.FAMILIES.items()}
+    return lambda family: read[family]
