@@ -9,7 +9,6 @@ mmseg or mmpretrain would silently do with the rest ("note").
 import argparse
 import json
 import sys
-from pathlib import Path
 from typing import Iterable
 
 from mmengine.config import DictAction
@@ -18,7 +17,7 @@ from rich.progress import track
 
 from mmiformer.datasets import make_shapes
 from mmiformer.datasets.check import check_data
-from mmiformer.engine.launch import load_config
+from mmiformer.engine.launch import load_config, output_file
 
 SPLITS = ('train', 'val', 'test')
 
@@ -29,7 +28,8 @@ def parse_args() -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('config')
     parser.add_argument(
-        '--out', type=Path, help='JSON file for the report with every name')
+        '--out', type=output_file, help='JSON file for the report with every '
+        'name')
     parser.add_argument(
         '--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE',
         help='override settings, e.g. data_root=data/mine')

@@ -4,7 +4,9 @@ from pathlib import Path
 from typing import Tuple
 
 import cv2
+from matplotlib.backend_bases import FigureCanvasBase
 
+from ..engine.launch import output_file
 from .spectrum import LAYOUTS
 
 
@@ -15,7 +17,8 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
         'models', nargs='+', metavar='CONFIG CHECKPOINT', action=_InPairs,
         help='of each model, in turn')
     parser.add_argument('--images', nargs='+', required=True, type=_image)
-    parser.add_argument('--out', type=Path, required=True, help='PNG file')
+    parser.add_argument('--out', required=True, type=_picture,
+                        help='file of the picture: .png, .jpg, .svg, ...')
 
 
 def layer(text: str) -> Tuple[str, str]:
@@ -31,6 +34,14 @@ def _image(text: str) -> Path:
     if not cv2.haveImageReader(text):
         raise argparse.ArgumentTypeError(f'{text}: there is no image')
     return Path(text)
+
+
+def _picture(text: str) -> Path:
+    known = FigureCanvasBase.get_supported_filetypes()
+    if Path(text).suffix[1:] not in known:
+        raise argparse.ArgumentTypeError(
+            f'{text}: name a file of the suffix .' + ', .'.join(known))
+    return output_file(text)
 
 
 class _InPairs(argparse.Action):

@@ -1,6 +1,7 @@
 """What the tools share: from a config file to a checked config."""
 import argparse
 import logging
+import os
 import sys
 import warnings
 from pathlib import Path
@@ -30,6 +31,19 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     # Set by torch.distributed.launch; torchrun sets the environment instead.
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0,
                         help=argparse.SUPPRESS)
+
+
+def output_file(text: str) -> Path:
+    """An argument that names a file to write, in a folder that is made now:
+    not to be able to is known before the work is done."""
+    path = Path(text)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise argparse.ArgumentTypeError(f'{text}: {error}') from None
+    if path.is_dir() or not os.access(path.parent, os.W_OK):
+        raise argparse.ArgumentTypeError(f'{text} cannot be written')
+    return path
 
 
 def load_config(path: str, cfg_options: Optional[dict] = None,

@@ -121,9 +121,9 @@ class ResumableRunner(Runner):
                 self.logger.error(
                     f'process {self.rank} of {self.world_size} cannot go on '
                     f'after iteration {self.iter}: {error}\n'
-                    'If another one ended first, the launcher names it as the '
-                    'root cause. Go on with --resume: by hand, or by torchrun '
-                    'itself (MAX_RESTARTS=3 tools/dist_train.sh ... --resume)')
+                    'If another one ended first, the launcher lists it. Go on '
+                    'with --resume: by hand, or by torchrun itself '
+                    '(MAX_RESTARTS=3 tools/dist_train.sh ... --resume)')
             raise
         finally:
             training.value = False

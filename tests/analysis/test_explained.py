@@ -201,6 +201,7 @@ def test_weights_fit_in_full(configs, tmp_path):
 
 def test_the_tool(configs, picture, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / 'folder.png').mkdir()
     models = [*save(configs, 'imagenet', 'cls'),
               *save(configs, 'fpn_ade20k', 'seg')]
     call('cam.py', *models, '--images', 'a.png', 'a.png', '--out', 'drawn.png')
@@ -218,6 +219,12 @@ def test_the_tool(configs, picture, tmp_path, monkeypatch):
              '2 for 1 models'),
             ([*models, '--images', 'a.png', '--layer', 'backbone.stage.0:NCHW'],
              "no layer 'backbone.stage.0'"),
+            ([*models, '--images', 'a.png', '--out', 'no.py'],
+             'no.py: name a file of the suffix .'),
+            ([*models, '--images', 'a.png', '--out', 'a.png/no.png'],
+             'a.png/no.png: '),
+            ([*models, '--images', 'a.png', '--out', 'folder.png'],
+             'folder.png cannot be written'),
             (['cls.py', 'none.pth', '--images', 'a.png'], 'none.pth')):
-        assert words in refusal('cam.py', *arguments, '--out', 'no')
-    assert not (tmp_path / 'no').exists()
+        assert words in refusal('cam.py', *arguments, '--out', 'new/no.png')
+    assert not list((tmp_path / 'new').iterdir())

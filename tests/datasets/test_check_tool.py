@@ -4,7 +4,7 @@ import shutil
 
 import damages as d
 import pytest
-from conftest import ROOT, call
+from conftest import ROOT, call, refusal
 
 from mmiformer.engine.launch import load_config, prepare
 
@@ -65,6 +65,8 @@ def test_notes_alone_pass(shapes, tmp_path):
     output = call('check_dataset.py', config)
     assert 'note: boxes that are empty: 1' in output
     assert 'train: images: 6' in output  # the progress, off a terminal
+    assert f'{config}/report.json: ' in refusal(
+        'check_dataset.py', config, '--out', config / 'report.json')
 
 
 @pytest.mark.parametrize('family', d.FAMILIES)
