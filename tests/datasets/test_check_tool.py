@@ -70,7 +70,7 @@ def test_notes_alone_pass(shapes, tmp_path):
 
 
 @pytest.mark.parametrize('family', d.FAMILIES)
-def test_training_does_not_start_on_bad_data(family, shapes, tmp_path):
+def test_training_does_not_start_on_bad_data(family, shapes, tmp_path, log):
     root = tmp_path / 'shapes'
     shutil.copytree(shapes, root)
     cfg = load_config(str(write_config(family, root, tmp_path / 'c.py')))
@@ -80,6 +80,7 @@ def test_training_does_not_start_on_bad_data(family, shapes, tmp_path):
     whole = path.read_bytes()
     shutil.copy(next((folder / 'training').rglob('*.jpg')), path)
     prepare(cfg, ('train', 'val'))  # contents are compared by the tool alone
+    assert not any('also in testing' in line for line in log)
     path.write_bytes(whole[:700])
     with pytest.raises(ValueError, match='cannot train on this data; tools/'
                        'check_dataset.py .*c.py reads all') as error:
