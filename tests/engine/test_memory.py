@@ -138,6 +138,7 @@ def test_the_machine_has_other_settings(tmp_path):
     assert names(cfg, gpu=False)[:2] == [
         'train_dataloader.num_workers=2', CP]
     assert BF16 not in names(cfg, gpu=False)
+    assert names(cfg) == names(config(tmp_path))
 
 
 def train(cfg):
