@@ -83,7 +83,7 @@ def test_a_report(tmp_path, monkeypatch):
     play(plan, monkeypatch, {'mIoU': float('nan'), 'aAcc': 3.})
     text = (tmp_path / 'report.md').read_text()
     assert text.startswith('# FAIL: shapes/fpn\n')
-    assert '| mIoU | 91.2 | 5.0 | none | FAIL |' in text
+    assert '| mIoU | 90.9 | 5.0 | none | FAIL |' in text
     assert 'There is no curve: a checkpoint was given' in text
     assert '- Warning: beware' in text and 'the command' in text
 

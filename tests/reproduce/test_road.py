@@ -55,7 +55,7 @@ def test_the_row_that_must_fail_fails(failed):
     content = json.loads((work / 'report.json').read_text())
     (metric, ) = content['metrics']
     assert content['verdict'] == metric['verdict'] == 'FAIL'
-    assert metric['expected'] == 91.2 and 0 <= metric['got'] < 86.2
+    assert metric['expected'] == 90.9 and 0 <= metric['got'] < 85.9
     # What the test logged, not what validation did.
     (logged, ) = work.glob('test/2*/2*.json')
     assert metric['got'] == json.loads(logged.read_text())['mIoU']
