@@ -103,11 +103,11 @@ training = RawValue('b', False)
 def init_worker(training, init_fn: Optional[Callable[[int], None]],
                 worker: int) -> None:
     """Where a whole job gets SIGTERM, its workers have to serve the main
-    process until that has saved; afterwards SIGTERM ends them again."""
+    process until that has saved. Otherwise it ends them, as by torch's own
+    handler, without a failure: Python ends those so that are left."""
     def end(number, frame) -> None:
         if not training.value:
-            signal.signal(number, signal.SIG_DFL)
-            os.kill(os.getpid(), number)
+            os._exit(0)
 
     signal.signal(signal.SIGTERM, end)
     if init_fn is not None:

@@ -26,6 +26,7 @@ from mmiformer.engine.position import (
     get_rng_state,
     positioned,
     set_rng_state,
+    training,
 )
 from mmiformer.engine.resume import build_runner, find_newest, resume
 from mmiformer.engine.runner import CheckpointError
@@ -98,6 +99,20 @@ def test_the_generators_of_the_main_process_are_its_own():
     set_rng_state(state)
     take(loader())
     assert (random.random(), np.random.rand(), torch.rand(())) == expected
+
+
+def test_sigterm_ends_workers_without_a_failure(monkeypatch):
+    """But not while the main process has to save."""
+    batches = iter(loader(workers=1))
+    next(batches)
+    (worker, ) = batches._workers
+    monkeypatch.setattr(training, 'value', True)
+    os.kill(worker.pid, signal.SIGTERM)
+    assert len([*batches]) == 3
+    training.value = False
+    os.kill(worker.pid, signal.SIGTERM)
+    worker.join(20)
+    assert worker.exitcode == 0  # else the main process, too, would fail
 
 
 @MODELS.register_module()
