@@ -276,7 +276,6 @@ def test_killed_runs_end_as_untouched_ones(kind):
     result = subprocess.run(
         [sys.executable, ROOT / 'tests/soak/kill_and_resume.py', '--runs',
          '2', '--seed', '1', '--kinds', kind],
-        text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        env={**os.environ, 'OMP_NUM_THREADS': '1'})
+        text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     assert result.returncode == 0, result.stdout[-3000:]
     assert '2 of 2 identical' in result.stdout

@@ -232,6 +232,7 @@ def main() -> None:
     parser.add_argument('--seed', type=int, default=0)
     parser.add_argument('--kinds', nargs='+', choices=KINDS, default=KINDS)
     args = parser.parse_args()
+    torch.set_num_threads(1)  # what has threads of OpenMP cannot be forked
     make_importable()
     for package in ('mmdet', 'mmseg'):  # once, for all runs
         importlib.import_module(f'{package}.utils').register_all_modules()
