@@ -8,8 +8,8 @@ RUN := $(if $(PYTHON),$(PYTHON),$(VENV)/bin/python)
 ENV := $(if $(PYTHON),--python $(PYTHON),--venv $(VENV))
 DEMO := work_dirs/demo
 # Two processes of one thread each: half the time on two cores. A file's tests
-# stay together, since they share what is slow to make.
-PYTEST = OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2 --dist loadfile
+# stay together, since they share what is slow to make, in the order of conftest.
+PYTEST = OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: help setup demo test test-all lint clean
 

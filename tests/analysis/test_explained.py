@@ -226,5 +226,6 @@ def test_the_tool(configs, picture, tmp_path, monkeypatch):
             ([*models, '--images', 'a.png', '--out', 'folder.png'],
              'folder.png cannot be written'),
             (['cls.py', 'none.pth', '--images', 'a.png'], 'none.pth')):
-        assert words in refusal('cam.py', *arguments, '--out', 'new/no.png')
+        error = refusal('cam.py', *arguments, '--out', 'new/no.png')
+        assert words in error and '\n' not in error
     assert not list((tmp_path / 'new').iterdir())

@@ -155,8 +155,8 @@ def test_the_tool(tmp_path, configs, monkeypatch):
              "no model has the --layers ['backbone.layers.2']"),
             (ours, ['--images', 'a.png', '--layers', layer],
              f'{layer}: give NAME:LAYOUT')):
-        assert words in refusal('spectrum.py', *models, *arguments, '--out',
-                                'no.png')
+        error = refusal('spectrum.py', *models, *arguments, '--out', 'no.png')
+        assert words in error and '\n' not in error
     assert not Path('no.png').exists()
 
 

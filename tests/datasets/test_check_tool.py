@@ -103,8 +103,7 @@ def test_train_py_says_it_without_a_trace(shapes, tmp_path):
     shutil.copytree(shapes, root)
     (root / 'images/training/00002.jpg').unlink()
     config = write_config('coco', root, tmp_path / 'c.py')
-    output = call('train.py', config, '--work-dir', tmp_path / 'w',
-                  check=False)
-    assert 'error: cannot train on this data' in output
-    assert '00002.jpg' in output and 'Traceback' not in output
+    output = refusal('train.py', config, '--work-dir', tmp_path / 'w')
+    assert output.startswith('error: cannot train on this data')
+    assert '00002.jpg' in output
     assert not (tmp_path / 'w').exists()
