@@ -11,7 +11,7 @@ import shutil
 import cv2
 import numpy as np
 
-from mmiformer.datasets.check import check_data
+from mmiformer.checks import check_data
 
 SMALL = dict(train=6, val=3, size=64)
 FAMILIES = dict(coco='mask_rcnn', seg='fpn_ade20k', cls='imagenet')

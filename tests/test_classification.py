@@ -23,7 +23,7 @@ from mmengine.runner import load_state_dict
 
 from mmiformer import IFormer
 from mmiformer.analysis import count
-from mmiformer.backbone.checkpoint import read_checkpoint
+from mmiformer.backbone.hub import read_checkpoint
 from mmiformer.engine.hooks import LoadBackboneHook
 
 SIZES = {'small': 's', 'base': 'b', 'large': 'l'}

@@ -12,7 +12,7 @@ import pytest
 import torch
 from conftest import ROOT, call, refusal
 
-from mmiformer.backbone.checkpoint import read_checkpoint
+from mmiformer.backbone.hub import read_checkpoint
 
 BASES = dict(seg='fpn_ade20k', det='mask_rcnn')
 CONFIG = '''

@@ -17,7 +17,7 @@ from mmengine.registry import (
 
 import mmiformer
 from mmiformer import config_path
-from mmiformer.backbone.weights import RELEASE, SHA256
+from mmiformer.backbone.hub import RELEASE, SHA256
 
 
 def built(cfg):

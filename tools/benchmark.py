@@ -34,7 +34,7 @@ from rich.progress import (
 
 from mmiformer.analysis import benchmark
 from mmiformer.backbone.arch import PRESETS
-from mmiformer.engine.launch import load_config, prepare
+from mmiformer.config import load_config, prepare
 
 REFERENCE = Path(__file__).resolve().parents[1] / 'tests' / 'reference.py'
 # For the estimate only: what networks reach of the machine's peak, and what

@@ -32,8 +32,8 @@ from mmiformer.analysis.cam import (
     suggest,
 )
 from mmiformer.analysis.spectrum import LAYOUTS
-from mmiformer.engine.inference import class_names, load_model, read_image
-from mmiformer.engine.launch import load_config
+from mmiformer.apis.inference import class_names, load_model, read_image
+from mmiformer.config import load_config
 
 
 def parse_args() -> argparse.Namespace:

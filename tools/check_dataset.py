@@ -15,9 +15,9 @@ from mmengine.config import DictAction
 from rich.console import Console
 from rich.progress import track
 
+from mmiformer.checks import check_data
+from mmiformer.config import load_config, output_file
 from mmiformer.datasets import make_shapes
-from mmiformer.datasets.check import check_data
-from mmiformer.engine.launch import load_config, output_file
 
 SPLITS = ('train', 'val', 'test')
 

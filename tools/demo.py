@@ -21,7 +21,7 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
 from mmiformer.analysis import pictures
-from mmiformer.engine.launch import load_config
+from mmiformer.config import load_config
 
 TOOLS = Path(__file__).parent
 CONFIGS = TOOLS.parent / 'configs'

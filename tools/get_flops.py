@@ -18,7 +18,7 @@ from mmengine.registry import MODELS, init_default_scope
 
 from mmiformer.analysis import count
 from mmiformer.analysis.paper import SHAPES, TABLES, build_row, find_row
-from mmiformer.engine.launch import load_config
+from mmiformer.config import load_config
 
 CONFIGS = Path(__file__).parents[1] / 'configs'
 TABLE_CONFIGS = {'coco': 'mask_rcnn/iformer_s_1x.py',

@@ -21,9 +21,9 @@ from torch import Tensor, nn
 
 from mmiformer.analysis import arguments, pictures
 from mmiformer.analysis.spectrum import LAYOUTS, layer_spectra, mixer_layers
+from mmiformer.apis.inference import load_model
 from mmiformer.backbone import IFormer
-from mmiformer.engine.inference import load_model
-from mmiformer.engine.launch import load_config
+from mmiformer.config import load_config
 
 PAPERS_LAYERS = (6, 12, 18)
 

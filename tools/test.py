@@ -10,11 +10,9 @@ from pathlib import Path
 from mmengine.config import Config
 from mmengine.runner import Runner
 
-from mmiformer.engine.launch import (
-    add_common_arguments,
-    load_config,
-    prepare,
-)
+from mmiformer.checks import check_start
+from mmiformer.config import add_common_arguments, load_config
+from mmiformer.engine.launch import start_processes
 from mmiformer.engine.memory import OutOfMemory, explained
 from mmiformer.engine.tta import use_tta
 
@@ -76,7 +74,8 @@ def main() -> None:
     try:
         if args.tta:
             use_tta(cfg)
-        prepare(cfg, ('test', ))
+        start_processes(cfg)
+        check_start(cfg, ('test', ))
     except (FileNotFoundError, ValueError) as error:
         sys.exit(f'error: {error}')
     runner = Runner.from_cfg(cfg)

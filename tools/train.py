@@ -7,12 +7,10 @@ import sys
 
 import torch
 
+from mmiformer.checks import check_start
+from mmiformer.config import add_common_arguments, load_config
 from mmiformer.engine.finite import NotFiniteError
-from mmiformer.engine.launch import (
-    add_common_arguments,
-    load_config,
-    prepare,
-)
+from mmiformer.engine.launch import start_processes
 from mmiformer.engine.memory import OutOfMemory
 from mmiformer.engine.resume import build_runner, resume
 from mmiformer.engine.runner import CheckpointError
@@ -52,7 +50,8 @@ def main() -> None:
         if args.resume or cfg.get('resume'):
             resume(cfg, None if args.resume == 'auto' else
                    args.resume or cfg.get('load_from'))
-        prepare(cfg, ('train', 'val'))
+        start_processes(cfg)
+        check_start(cfg, ('train', 'val'))
     except (FileNotFoundError, ValueError) as error:
         sys.exit(f'error: {error}')
     try:

@@ -2,7 +2,7 @@
 # FullyShardedDataParallel in mmengine's FlexibleRunner.
 runner_type = 'FlexibleRunner'
 strategy = dict(
-    type='mmiformer.engine.strategy.ResumableFSDPStrategy',
+    type='mmiformer.engine.fsdp.ResumableFSDPStrategy',
     model_wrapper=dict(
         type='MMFullyShardedDataParallel',
         auto_wrap_policy='mmiformer.wrap_blocks',

@@ -6,7 +6,7 @@ from typing import Tuple
 import cv2
 from matplotlib.backend_bases import FigureCanvasBase
 
-from ..engine.launch import output_file
+from ..config import output_file
 from .spectrum import LAYOUTS
 
 

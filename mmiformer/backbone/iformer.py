@@ -10,9 +10,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from ..registry import BACKBONES
 from . import checks
 from .arch import NUM_STAGES, resolve_arch
-from .checkpoint import adapt_state_dict, load_pretrained
+from .hub import load_pretrained
 from .layers import BATCH_NORMS, Block, PatchEmbed, Stage, Stem
 from .mixer import InceptionMixer
+from .weights import adapt_state_dict
 
 
 # The root registry too, so that plain `type='IFormer'` is found from mmdet,
@@ -157,7 +158,7 @@ class IFormer(BaseModule):
 
         Unlike mmengine's lenient initialiser, a checkpoint that is missing,
         damaged or does not fit raises, see
-        :func:`~mmiformer.backbone.checkpoint.load_pretrained`.
+        :func:`~mmiformer.backbone.hub.load_pretrained`.
         """
         done, init_cfg = self.is_init, self.init_cfg
         cfgs = [init_cfg] if isinstance(init_cfg, dict) else init_cfg or []

@@ -1,197 +1,175 @@
-"""Finds weights: a path, the authors' six files by name, or any URL."""
-import hashlib
-import os
+"""Loads released and trained weights into the backbone, all or nothing."""
 import re
-from pathlib import Path
-from typing import Dict, Optional
-from urllib.error import HTTPError
-from urllib.parse import urlparse
+from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple, Union
 
-import torch
 from mmengine.logging import print_log
+from torch import Tensor, nn
 
-from . import download
-
-SCHEME = 'mmiformer://'
-RELEASE = 'https://huggingface.co/sail/dl2/resolve/main/iformer/'
-
-# What `find` takes besides paths.
-PREFIXES = (SCHEME, 'http://', 'https://')
-
-# The one setting: where the six files are instead, a URL or a local folder.
-SETTING = 'MMIFORMER_WEIGHTS'
-
-# The authors' six files with their sha256, where one is known. The authors
-# publish none; the only one is a third party's, and unverified.
-SHA256: Dict[str, Optional[str]] = {
-    'iformer_small':
-    'b95bcc4ef2262d02b75b2dd81f5b837f3703dd324426508a6be6c5398becfa4e',
-    'iformer_base': None,
-    'iformer_large': None,
-    'iformer_small_384': None,
-    'iformer_base_384': None,
-    'iformer_large_384': None,
-}
-
-# At the end of a URL: the sha256 by `#sha256=...`, or its first digits in the
-# file's name, as PyTorch and OpenMMLab name theirs.
-DIGEST = re.compile(r'#sha256=([0-9a-f]{64})$|-([0-9a-f]{8,64})\.pth\b')
+from .layers import resize_pos_embed
 
 
-def find(source: str) -> Path:
-    """A checkpoint's local path, downloaded and verified if need be.
+def _stage(template: str) -> Callable[[re.Match], str]:
+    """Released names count the stages from 1, ours from 0."""
+    return lambda match: template.format(int(match[1]) - 1)
+
+
+# Released names to ours, each pattern applied in turn. None: dropped on
+# purpose. Our own names match nothing here and pass unchanged.
+RELEASED_NAMES: Tuple[Tuple[str, Union[str, Callable, None]], ...] = (
+    (r'^pos_embed([1-4])$', _stage('stages.{}.pos_embed')),
+    (r'^patch_embed\.', 'stages.0.patch_embed.'),
+    (r'^patch_embed([2-4])\.', _stage('stages.{}.patch_embed.')),
+    (r'^blocks([1-4])\.', _stage('stages.{}.blocks.')),
+    (r'\.layer_scale_([12])$', r'.scale\1.layer_scale'),
+    (r'\.attn\.high_mixer\.conv1\.', '.mixer.depthwise_branch.pointwise.'),
+    (r'\.attn\.high_mixer\.proj1\.', '.mixer.depthwise_branch.depthwise.'),
+    (r'\.attn\.high_mixer\.proj2\.', '.mixer.max_pool_branch.pointwise.'),
+    (r'\.attn\.low_mixer\.', '.mixer.low_mixer.'),
+    (r'\.attn\.conv_fuse\.', '.mixer.fuse.'),
+    (r'\.attn\.proj\.', '.mixer.proj.'),
+    (r'^norm\.', 'stages.3.out_norm.'),
+    (r'^head\.', None),
+)
+
+# A checkpoint may lack these: the released network has but one output norm,
+# and old versions of torch did not count batches.
+OPTIONAL = re.compile(r'\.out_norm\.|\.num_batches_tracked$')
+
+# Where downstream files keep the weights.
+WRAPPERS = ('state_dict', 'model')
+MOST_WRAPPERS = 4  # around one another; a file may hold itself
+
+
+def rename(name: str) -> Optional[str]:
+    """Our name of a released tensor; None where it is dropped on purpose."""
+    for pattern, replacement in RELEASED_NAMES:
+        if replacement is None:
+            if re.search(pattern, name):
+                return None
+        else:
+            name = re.sub(pattern, replacement, name)
+    return name
+
+
+def unwrap(checkpoint: Mapping[str, Any]) -> Dict[str, Any]:
+    """The backbone's weights out of any of the usual wrappings.
 
     Args:
-        source: One of the authors' six files, as ``mmiformer://iformer_small``
-            or by its URL at the authors'; any other ``http(s)`` URL; a path.
+        checkpoint: Plain names, or below ``state_dict`` or ``model``, with or
+            without the prefixes ``module.`` and ``backbone.``. Where some
+            names have the latter, the others belong to other modules.
 
     Returns:
-        Where the file is. What is downloaded goes to torch hub's cache; from
-        there, and from a folder in ``MMIFORMER_WEIGHTS``, it is used in place.
-
-    Raises:
-        FileNotFoundError: There is no such file, here or on the server.
-        ConnectionError: The server cannot be reached, or the connection
-            dropped too often; the next call goes on where this one ended.
-        ValueError: The name is unknown, the URL has no file name, or the
-            sha256 is wrong.
+        Names relative to the backbone, and their values.
     """
-    if name := _released_name(source):
-        return _find_released(name)
-    if _is_web(source):
-        return _fetch(source)
-    if '://' in source:
-        raise ValueError(f'{source}: expected a path, an http(s) URL or '
-                         f'{SCHEME}<name>')
-    path = Path(source).expanduser()
-    if not path.is_file():
-        raise FileNotFoundError(f'there is no checkpoint {path.absolute()}')
-    return path
+    for _ in range(MOST_WRAPPERS):
+        checkpoint = next((checkpoint[key] for key in WRAPPERS if isinstance(
+            checkpoint.get(key), Mapping)), checkpoint)
+    weights = {str(name): value for name, value in checkpoint.items()}
+    for prefix in ('module.', 'backbone.'):
+        inner = {name[len(prefix):]: value for name, value in weights.items()
+                 if name.startswith(prefix)}
+        weights = inner or weights
+    return weights
 
 
-def sha256(path: os.PathLike) -> str:
-    """The sha256 of a file, in hexadecimal digits."""
-    digest = hashlib.sha256()
-    with open(path, 'rb') as file:
-        while chunk := file.read(download.CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
+def adapt_state_dict(model: nn.Module, state_dict: Dict[str, Any],
+                     prefix: str = '') -> None:
+    """Rewrites what a state dict holds for an IFormer into its own names.
 
-
-def cache_path(url: str) -> Path:
-    """Where a downloaded checkpoint is kept: torch hub's cache.
-
-    Raises:
-        ValueError: The URL ends in no file name.
-    """
-    name = Path(urlparse(url).path).name
-    if name in ('', '.', '..') or '\\' in name or '\0' in name:
-        raise ValueError(f'{url}: the address ends in no file name')
-    if (host := urlparse(url).netloc) and Path(name).stem in SHA256:
-        # Another's file must not be taken for one of the authors' six.
-        name = re.sub(r'[^\w.-]', '_', host) + f'-{name}'
-    return Path(torch.hub.get_dir()) / 'checkpoints' / name
-
-
-def _is_web(address: str) -> bool:
-    return address.startswith(('http://', 'https://'))
-
-
-def _released_name(source: str) -> Optional[str]:
-    """Which of the authors' files is meant, by its name or its URL."""
-    if source.startswith(SCHEME):
-        name = source[len(SCHEME):]
-        if name not in SHA256:
-            raise ValueError(f'{source}: there are no such weights; choose '
-                             f'from {SCHEME}' + ', '.join(SHA256))
-        return name
-    url = source.partition('?')[0]
-    return next((name for name in SHA256 if url == f'{RELEASE}{name}.pth'),
-                None)
-
-
-def _find_released(name: str) -> Path:
-    place = os.environ.get(SETTING) or RELEASE
-    if _is_web(place):
-        return _fetch(f'{place.rstrip("/")}/{name}.pth', name)
-    path = Path(place).expanduser() / f'{name}.pth'
-    if not path.is_file():
-        raise FileNotFoundError(
-            f'there is no {path.absolute()}: download {RELEASE}{name}.pth and '
-            f'put it there, or change {SETTING}, which names this folder')
-    _check_sha256(path, name, 'Put another in its place')
-    return path
-
-
-def _check_sha256(path: Path, name: Optional[str], way_out: str,
-                  url: str = '') -> None:
-    if not name and (match := DIGEST.search(url)):
-        _check_digest(path, match[1] or match[2], url, way_out)
-    expected = SHA256.get(name)
-    if not expected or (found := sha256(path)) == expected:
-        return
-    raise ValueError(
-        f'{path} is refused: its sha256 is {found} instead of {expected}, '
-        f"a third party's figure for {name}.pth (the authors publish none). "
-        f'{way_out}, or name the path of a file that you trust instead of '
-        f'{SCHEME}{name}')
-
-
-def _check_digest(path: Path, expected: str, url: str, way_out: str) -> None:
-    if not (found := sha256(path)).startswith(expected):
-        raise ValueError(
-            f'{path} is refused: its sha256 is {found}, that of the address '
-            f'{url} begins with {expected}. {way_out}, or, if you trust the '
-            'file, download it by hand and name its path')
-
-
-def _fetch(url: str, name: Optional[str] = None) -> Path:
-    """Downloads a file unless it is in the cache.
-
-    Processes that share a cache take turns; whoever comes second finds the
-    file, or tries for itself if the first one failed. No barrier, so nobody
-    waits for a process that has given up.
+    Renames released weights, drops their classification head, and resizes
+    position maps of another grid. Output norms that the checkpoint lacks keep
+    their present values. One log line says what was done. Whatever ``strict``
+    says, what does not fit raises: load other parts into their own modules.
 
     Args:
-        url: The file's address.
-        name: Which of the six it is, if any.
+        model: The backbone.
+        state_dict: Changed in place, below ``prefix`` only.
+        prefix: Where the backbone stands in it; empty where it is the root.
+
+    Raises:
+        ValueError: The checkpoint holds nothing for the backbone, lacks a
+            tensor, or has one that is unknown or of another shape.
     """
-    path = cache_path(f'{name}.pth' if name else url)
-    if not path.is_file():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with download.lock(path) as part:
-            if not path.is_file():
-                _download(url, path, part, name)
-                return path
-    _check_sha256(path, name, 'Delete it to have it downloaded again', url)
-    return path
+    if prefix:
+        source = {key[len(prefix):]: value for key, value in state_dict.items()
+                  if key.startswith(prefix)}
+    else:
+        source = unwrap(state_dict)
+    renamed = {name: rename(name) for name in source}
+    weights = {new: source[old] for old, new in renamed.items()
+               if new is not None}
+    own = model.state_dict()
+    notes = _resize_pos_embeds(weights, own)
+    _check_fit(weights, own, prefix)
+
+    dropped = [old for old, new in renamed.items()
+               if new is None or new not in own]
+    fresh = [name for name in own if '.out_norm.' in name
+             and name not in weights]
+    weights = {name: value for name, value in weights.items() if name in own}
+    if dropped:
+        notes.append(f'dropped {", ".join(dropped)}')
+    if fresh:
+        notes.append(f'not in it: {", ".join(fresh)}')
+    print_log(
+        f'{type(model).__name__}: loaded {len(weights)} of '
+        f'{len(source) - len(dropped)} tensors' +
+        ''.join(f'; {note}' for note in notes), logger='current')
+
+    for key in [key for key in state_dict if key.startswith(prefix)]:
+        del state_dict[key]
+    for name, value in own.items():
+        state_dict[prefix + name] = weights.get(name, value)
 
 
-def _download(url: str, path: Path, part: Path, name: Optional[str]) -> None:
-    """Brings the file into the cache, once it has its size and sha256."""
-    print_log(f'downloading {url} to {path}', logger='current')
-    ways_out = f'or put {path.name} at {path} by hand'
-    if name:
-        ways_out += (f', or set the environment variable {SETTING} to a mirror '
-                     'or to a folder that has it')
-    try:
-        download.transfer(url, part, path.name)
-        _check_sha256(part, name, f'It came from {url} and has been removed; '
-                      'try another address' + f' by {SETTING}' * bool(name),
-                      url)
-    except HTTPError as error:
-        answer = f'{url}: the server answers {error.code} {error.reason}'
-        if error.code == 429 or error.code >= 500:
-            raise ConnectionError(
-                f'{answer}; try again later, {ways_out}') from None
-        raise FileNotFoundError(
-            f'{answer}; check the address, {ways_out}') from None
-    except download.Dropped as error:
-        raise ConnectionError(
-            f'{url} cannot be downloaded ({error}); check the network and '
-            f'run the same again, {ways_out}') from None
-    except ValueError:
-        download.discard(part)
-        raise
-    os.replace(part, path)
-    download.discard(part)
+def _resize_pos_embeds(weights: Dict[str, Tensor],
+                       own: Mapping[str, Tensor]) -> List[str]:
+    """Fits position maps to the model's grids, in place; says which."""
+    notes = []
+    for name, value in weights.items():
+        if (not name.endswith('.pos_embed') or name not in own
+                or getattr(value, 'ndim', 0) != 4):
+            continue
+        size = tuple(own[name].shape[1:3])
+        if tuple(value.shape[1:3]) != size:
+            stored = value.untyped_storage().nbytes()
+            if not 0 < value.numel() * value.element_size() <= stored:
+                raise ValueError(f'{name} {tuple(value.shape)} is empty, or '
+                                 f'more than the {stored} bytes stored for it')
+            weights[name] = resize_pos_embed(value.float(), size).to(value)
+            notes.append(f'resized {name} from {value.shape[1]}x'
+                         f'{value.shape[2]} to {size[0]}x{size[1]}')
+    return notes
+
+
+def _check_fit(weights: Mapping[str, Any], own: Mapping[str, Tensor],
+               prefix: str) -> None:
+    where = f'below {prefix!r} ' if prefix else ''
+    if not set(weights) & set(own):
+        names = _listing(sorted(weights)) if weights else 'nothing'
+        raise ValueError(
+            f'the checkpoint matches no tensor of the iFormer backbone: it '
+            f'holds {where}{names}. Released classification weights and those '
+            "of other models' backbones go into "
+            "backbone.init_cfg=dict(type='Pretrained', checkpoint=...)")
+    missing = [name for name in own
+               if name not in weights and not OPTIONAL.search(name)]
+    unknown = [name for name in weights
+               if name not in own and not OPTIONAL.search(name)]
+    misfits = [
+        f'{name} {tuple(getattr(value, "shape", ()))} instead of '
+        f'{tuple(own[name].shape)}' for name, value in weights.items()
+        if name in own and getattr(value, 'shape', None) != own[name].shape]
+    if missing or unknown or misfits:
+        parts = [f'{what} {len(names)}: {_listing(names)}' for what, names in (
+            ('missing', missing), ('unknown', unknown),
+            ('of another shape', misfits)) if names]
+        raise ValueError(
+            f'the checkpoint fits the iFormer backbone {where}only in part '
+            f'(is arch the same?); ' + '; '.join(parts))
+
+
+def _listing(names: List[str], most: int = 20) -> str:
+    rest = f' and {len(names) - most} more' if len(names) > most else ''
+    return ', '.join(names[:most]) + rest

@@ -1,5 +1,5 @@
+from .fsdp import wrap_blocks
 from .hooks import LoadBackboneHook
 from .runner import ResumableRunner
-from .sharding import wrap_blocks
 
 __all__ = ['LoadBackboneHook', 'ResumableRunner', 'wrap_blocks']

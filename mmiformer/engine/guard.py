@@ -13,7 +13,7 @@ from mmengine.fileio.handlers import PickleHandler, YamlHandler
 from mmengine.runner import CheckpointLoader
 from mmengine.runner import checkpoint as mmengines
 
-from ..backbone.checkpoint import read_checkpoint
+from ..backbone.hub import read_checkpoint
 from ..backbone.safe_load import drop_code, force_weights_only
 
 PICKLES = ('.pkl', '.pickle')

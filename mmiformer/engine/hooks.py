@@ -7,7 +7,7 @@ from mmengine.model import is_model_wrapper
 from torch import nn
 
 from ..backbone import IFormer
-from ..backbone.checkpoint import unwrap
+from ..backbone.weights import unwrap
 
 HEAD = 'head.'  # of the released checkpoints: one linear layer
 

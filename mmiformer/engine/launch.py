@@ -1,130 +1,99 @@
-"""What the tools share: from a config file to a checked config."""
-import argparse
-import logging
+"""The process group of a run: one process per GPU, or several on CPUs."""
 import os
-import sys
-import warnings
-from pathlib import Path
-from typing import Optional
+import subprocess
 
-from mmengine.config import Config, DictAction
-from mmengine.dist import broadcast_object_list, is_main_process
-from mmengine.logging import print_log
+import torch
+from mmengine.config import Config
+from mmengine.device import get_device
+from mmengine.dist import init_dist, is_distributed
+from mmengine.utils.dl_utils import set_multi_processing
 
-from ..datasets import make_shapes
-from ..datasets.check import check_briefly
-from .distributed import start_processes
-from .guard import guard_files
-from .preflight import check_files
-from .torchvision import make_importable
-
-
-def add_common_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds what training and testing both take, as OpenMMLab names it."""
-    parser.add_argument('--work-dir', help='for logs, checkpoints, metrics')
-    parser.add_argument(
-        '--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE',
-        help='override settings, e.g. model.backbone.with_cp=True')
-    parser.add_argument(
-        '--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'],
-        default='none')
-    # Set by torch.distributed.launch; torchrun sets the environment instead.
-    parser.add_argument('--local_rank', '--local-rank', type=int, default=0,
-                        help=argparse.SUPPRESS)
+# What each launcher sets, by torchrun's names.
+VARIABLES = {
+    'pytorch': dict(
+        RANK='RANK', WORLD_SIZE='WORLD_SIZE', LOCAL_RANK='LOCAL_RANK',
+        MASTER_ADDR='MASTER_ADDR', MASTER_PORT='MASTER_PORT'),
+    'slurm': dict(
+        RANK='SLURM_PROCID', WORLD_SIZE='SLURM_NTASKS',
+        LOCAL_RANK='SLURM_LOCALID', NODES='SLURM_NODELIST'),
+    'mpi': dict(
+        RANK='OMPI_COMM_WORLD_RANK', WORLD_SIZE='OMPI_COMM_WORLD_SIZE',
+        LOCAL_RANK='OMPI_COMM_WORLD_LOCAL_RANK', MASTER_ADDR='MASTER_ADDR'),
+}
+STARTERS = dict(pytorch='torchrun, as tools/dist_train.sh does', slurm='srun',
+                mpi='mpirun, with MASTER_ADDR')
+PORT = '29500'  # as in OpenMMLab and torch
 
 
-def output_file(text: str) -> Path:
-    """An argument that names a file to write, in a folder that is made now:
-    not to be able to is known before the work is done."""
-    path = Path(text)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise argparse.ArgumentTypeError(f'{text}: {error}') from None
-    if path.is_dir() or not os.access(path.parent, os.W_OK):
-        raise argparse.ArgumentTypeError(f'{text} cannot be written')
-    return path
+def start_processes(cfg: Config) -> None:
+    """Starts the process group that ``cfg.launcher`` is for, if any.
 
-
-def load_config(path: str, cfg_options: Optional[dict] = None,
-                work_dir: Optional[str] = None,
-                launcher: str = 'none') -> Config:
-    """Reads a config and applies the command line to it.
+    The Runner finds it started. It would do so itself, but not on CPUs:
+    mmengine's ``init_dist`` asks for a GPU whatever the backend.
 
     Args:
-        path: The config file.
-        cfg_options: Overrides, as ``--cfg-options`` gives them.
-        work_dir: Where logs and checkpoints go; by default the config's
-            ``work_dir``, or else ``work_dirs/`` and the config's path below
-            its ``configs`` folder.
-        launcher: ``none``, ``pytorch``, ``slurm`` or ``mpi``.
-    """
-    # mmengine and mmcv import it, and say so at every import.
-    warnings.filterwarnings('ignore', message='pkg_resources is deprecated')
-    make_importable()
-    guard_files()
-    cfg = Config.fromfile(path)
-    cfg.launcher = launcher
-    cfg.merge_from_dict(cfg_options or {})
-    if work_dir or not cfg.get('work_dir'):
-        cfg.work_dir = work_dir or str(Path('work_dirs', _run_name(path)))
-    return cfg
-
-
-def _run_name(path: str) -> Path:
-    """mask_rcnn/iformer_s_1x for configs/mask_rcnn/iformer_s_1x.py: the file
-    name alone is the same for several heads."""
-    file = Path(path).resolve().with_suffix('')
-    parts = file.parts
-    if 'configs' in parts:
-        last = len(parts) - 1 - parts[::-1].index('configs')
-        return Path(*parts[last + 1:])
-    return Path(file.name)
-
-
-def prepare(cfg: Config, splits: tuple) -> None:
-    """Starts the process group, where there is a launcher; makes the embedded
-    data set if the config uses it, then checks that every file that the run
-    will need is there, and before a training the data, in short.
-
-    The first process does so for all; the others wait, and where it raises
-    they end.
-
-    Args:
-        cfg: The config.
-        splits: The data loaders that will be used: ``train``, ``val``,
-            ``test``.
+        cfg: ``env_cfg`` says how; on CPUs ``model_wrapper_cfg`` is set, as
+            the Runner's default names a GPU.
 
     Raises:
-        FileNotFoundError: Something is missing; the message lists it all.
-        ValueError: The data would stop or spoil the training, or the
-            launcher does not fit, see :func:`start_processes`.
+        ValueError: The environment is not the launcher's, or the backend or
+            the number of processes does not fit the GPUs that there are.
     """
-    start_processes(cfg)
-    fault = None
-    if is_main_process():
-        try:
-            if 'shapes' in cfg:
-                make_shapes(**cfg.shapes)
-            check_files(cfg, splits)
-            if 'train' in splits:
-                _check_data(cfg, splits)
-        except (FileNotFoundError, ValueError) as error:
-            fault = error
-    faults = [str(fault or '')]
-    broadcast_object_list(faults)
-    if fault:
-        raise fault
-    if faults[0]:
-        sys.exit(1)
-
-
-def _check_data(cfg: Config, splits: tuple) -> None:
-    report = check_briefly(cfg, splits)
-    advice = f'tools/check_dataset.py {cfg.filename} reads all of it'
-    if report.errors:
+    if cfg.launcher == 'none' or is_distributed():
+        return
+    names = VARIABLES[cfg.launcher]
+    missing = [name for name in names.values() if name not in os.environ]
+    if missing:
         raise ValueError(
-            f'cannot train on this data; {advice}:\n{report}')
-    if report.faults:
-        print_log(f'the data, in short; {advice}:\n{report}', 'current',
-                  logging.WARNING)
+            f'--launcher {cfg.launcher}: the environment has no '
+            f'{", ".join(missing)}: start it by {STARTERS[cfg.launcher]}')
+    gpus = torch.cuda.device_count()
+    local_rank = int(os.environ[names['LOCAL_RANK']])
+    if gpus and local_rank >= gpus:
+        raise ValueError(
+            f'process {local_rank} of this machine finds {gpus} GPU(s), each '
+            'needs one of its own: start fewer, or let every process see all '
+            'GPUs (Slurm: --gpus-per-node, not --gpus-per-task)')
+    env_cfg = cfg.get('env_cfg') or {}
+    dist_cfg = dict(env_cfg.get('dist_cfg') or {})
+    # As the Runner does first: else init_dist would choose how to.
+    set_multi_processing(**(env_cfg.get('mp_cfg') or {}), distributed=True)
+    if get_device() != 'cpu':
+        own = _store() if get_device() == 'cuda' else {}
+        init_dist(cfg.launcher, **dist_cfg, **own)
+        return
+    if dist_cfg.setdefault('backend', 'nccl') == 'nccl':
+        raise ValueError(
+            'the backend nccl needs GPUs, and torch finds none; on CPUs: '
+            '--cfg-options env_cfg.dist_cfg.backend=gloo')
+    _name_as_torchrun(names)
+    torch.distributed.init_process_group(dist_cfg['backend'], **_store())
+    wrapper = cfg.get('model_wrapper_cfg') or dict(  # the Runner's own
+        type='MMDistributedDataParallel', broadcast_buffers=False,
+        find_unused_parameters=cfg.get('find_unused_parameters', False))
+    cfg.model_wrapper_cfg = dict(wrapper, device_ids=None)
+
+
+def _store() -> dict:
+    """Where the processes find each other after torchrun has started them
+    anew: in torch 2.13 it keeps its store, and the addresses of processes
+    that have ended are still in it.
+
+    On several machines the counts of their torchruns may differ: empty there.
+    """
+    count = os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')
+    if count == '0' or os.environ.get('GROUP_WORLD_SIZE') != '1':
+        return {}
+    store, rank, world_size = next(torch.distributed.rendezvous('env://'))
+    return dict(store=torch.distributed.PrefixStore(count, store), rank=rank,
+                world_size=world_size)
+
+
+def _name_as_torchrun(names: dict) -> None:
+    for name, source in names.items():
+        os.environ[name] = os.environ[source]
+    os.environ.setdefault('MASTER_PORT', PORT)
+    if 'MASTER_ADDR' not in os.environ:  # Slurm: the first of node[3-5,9]
+        os.environ['MASTER_ADDR'] = subprocess.check_output(
+            ['scontrol', 'show', 'hostnames', os.environ['NODES']],
+            text=True).split()[0]

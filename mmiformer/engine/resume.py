@@ -7,7 +7,7 @@ from mmengine.logging import print_log
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
-from ..backbone.checkpoint import read_checkpoint
+from ..backbone.hub import read_checkpoint
 from .runner import ResumableRunner
 
 NAMES = ('epoch_*.pth', 'iter_*.pth')  # of mmengine

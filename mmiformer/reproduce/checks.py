@@ -5,11 +5,8 @@ import shutil
 from pathlib import Path
 from typing import Dict, Iterator, List, Mapping, Optional
 
-from ..engine.preflight import (
-    find_data_faults,
-    find_datasets,
-    find_weight_faults,
-)
+from ..checks.preflight import find_data_faults, find_weight_faults
+from ..config import find_datasets
 from .estimate import Estimate
 from .plan import Plan
 

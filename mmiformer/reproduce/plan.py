@@ -12,7 +12,7 @@ from typing import List, Mapping, Optional, Tuple
 import torch
 from mmengine.config import Config, DictAction
 
-from ..engine.launch import load_config
+from ..config import load_config
 from .recipes import Recipe
 
 SETTINGS, REVISION = 'settings.py', '\n# revision '

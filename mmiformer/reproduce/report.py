@@ -12,8 +12,8 @@ from typing import Dict, List, Mapping, Optional
 import torch
 
 from ..analysis.pictures import draw_curves
-from ..backbone.weights import find, sha256
-from ..engine.preflight import find_checkpoints
+from ..backbone.hub import find, sha256
+from ..checks.preflight import find_checkpoints
 from .plan import Plan
 from .recipes import Verdict
 

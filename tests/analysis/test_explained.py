@@ -12,7 +12,7 @@ from torch import nn
 
 from mmiformer.analysis.cam import class_activation, predicted_class
 from mmiformer.analysis.explained import Detector, NotSeenError
-from mmiformer.engine.inference import class_names, load_model, read_image
+from mmiformer.apis.inference import class_names, load_model, read_image
 
 
 @pytest.fixture

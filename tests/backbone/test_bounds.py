@@ -14,7 +14,7 @@ from conftest import TINY
 from mmiformer import IFormer
 from mmiformer.backbone import bounds, checkpoint
 from mmiformer.backbone.bounds import check_bounds
-from mmiformer.backbone.checkpoint import load_pretrained, read_checkpoint
+from mmiformer.backbone.hub import load_pretrained, read_checkpoint
 
 
 def save(path, zipped=True, **content):

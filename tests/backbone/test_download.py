@@ -12,7 +12,7 @@ import torch
 from file_server import BASE, CONTENT, names
 
 from mmiformer.backbone import download, weights
-from mmiformer.backbone.checkpoint import read_checkpoint
+from mmiformer.backbone.hub import read_checkpoint
 
 
 def interrupt(server, at=300_000):

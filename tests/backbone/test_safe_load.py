@@ -8,7 +8,7 @@ import torch
 from mmengine.logging import HistoryBuffer
 from mmengine.runner import CheckpointLoader
 
-from mmiformer.backbone.checkpoint import read_checkpoint
+from mmiformer.backbone.hub import read_checkpoint
 
 REFUSED = 'is refused: it asks for more than tensors'
 

@@ -1,177 +1,232 @@
-"""The released weights by name: the right file, or an error."""
-import hashlib
+"""Released and trained weights: all of a file, or an error that names why."""
+import pickle
 
 import pytest
 import torch
-from file_server import BASE, CONTENT, names
-from mmengine.runner import CheckpointLoader
+from mmengine.model import BaseModel, PretrainedInit
+from mmengine.runner import Runner
 
 from mmiformer import IFormer
-from mmiformer.backbone import download, weights
-from mmiformer.backbone.checkpoint import read_checkpoint
+from mmiformer.backbone.hub import read_checkpoint
+from mmiformer.backbone.layers import resize_pos_embed
+from mmiformer.backbone.weights import adapt_state_dict
+
+SIX = ['iformer_small', 'iformer_base', 'iformer_large', 'iformer_small_384',
+       'iformer_base_384', 'iformer_large_384']
 
 
-def test_a_file_is_downloaded_once(server, cache, capsys):
-    path = weights.find(BASE)
-    assert path == cache / 'iformer_base.pth'
-    assert path.read_bytes() == CONTENT
-    assert names(cache) == ['iformer_base.pth', 'iformer_base.pth.lock']
-    bar = capsys.readouterr().err
-    assert 'iformer_base.pth' in bar and '1.0/1.0 MB' in bar
-    assert weights.find(BASE) == path
-    assert server.asked == [('/mirror/iformer_base.pth', None, None)]
+def check_equals_released(backbone, released):
+    """A sample of tensors from every part, by their released names."""
+    own = backbone.state_dict()
+    for ours, theirs in {
+            'stages.0.pos_embed': 'pos_embed1',
+            'stages.0.patch_embed.proj1.weight': 'patch_embed.proj1.weight',
+            'stages.0.patch_embed.norm2.running_var':
+            'patch_embed.norm2.running_var',
+            'stages.2.patch_embed.proj.weight': 'patch_embed3.proj.weight',
+            'stages.1.blocks.2.mixer.depthwise_branch.depthwise.weight':
+            'blocks2.2.attn.high_mixer.proj1.weight',
+            'stages.2.blocks.8.mixer.low_mixer.qkv.bias':
+            'blocks3.8.attn.low_mixer.qkv.bias',
+            'stages.3.blocks.0.scale2.layer_scale':
+            'blocks4.0.layer_scale_2',
+            'stages.3.out_norm.weight': 'norm.weight',
+    }.items():
+        assert torch.equal(own[ours], released[theirs]), ours
 
 
-def test_the_sha256(server, cache, monkeypatch, tmp_path):
-    right = hashlib.sha256(CONTENT).hexdigest()
-    monkeypatch.setitem(weights.SHA256, 'iformer_base', right)
-    path = weights.find(BASE)
-    assert weights.sha256(path) == right
-
-    wrong = CONTENT[:-1] + b'?'  # of the same size
-    refusal = (f'is refused: its sha256 is {hashlib.sha256(wrong).hexdigest()}'
-               f" instead of {right}, a third party's figure for "
-               'iformer_base.pth.*name the path of a file that you trust '
-               'instead of mmiformer://iformer_base')
-    path.write_bytes(wrong)
-    with pytest.raises(ValueError, match=f'{path} {refusal}'):
-        weights.find(BASE)
-    assert path.read_bytes() == wrong  # it may have been put there by hand
-
-    path.unlink()
-    server.files['iformer_base.pth'] = wrong
-    with pytest.raises(ValueError, match=refusal) as error:
-        weights.find(BASE)
-    assert (f'It came from {server.url}/mirror/iformer_base.pth and has been '
-            'removed') in str(error.value)
-    assert not list(cache.glob('*.pth')) + list(cache.glob('*.part'))
-
-    monkeypatch.setenv('MMIFORMER_WEIGHTS', str(tmp_path))
-    (tmp_path / 'iformer_base.pth').write_bytes(wrong)
-    with pytest.raises(ValueError, match=refusal):
-        weights.find(BASE)
-    assert (tmp_path / 'iformer_base.pth').read_bytes() == wrong
+@pytest.mark.parametrize('name', SIX)
+def test_all_six_released_checkpoints_fit(name, released_keys):
+    _, arch, *size = name.split('_')
+    with torch.device('meta'):
+        model = IFormer(arch, pretrain_img_size=384 if size else 224)
+        state = {key: torch.empty(shape)
+                 for key, shape in released_keys[name].items()}
+    adapt_state_dict(model, state)
+    assert {k: v.shape for k, v in state.items()} == {
+        k: v.shape for k, v in model.state_dict().items()}
 
 
-def test_without_the_setting_it_is_the_release(server, monkeypatch):
-    asked = []
-
-    def refuse(request, timeout):
-        asked.append(request.full_url)
-        raise OSError('no network')
-
-    monkeypatch.setattr(download, 'urlopen', refuse)
-    monkeypatch.delenv('MMIFORMER_WEIGHTS')
-    url = ('https://huggingface.co/sail/dl2/resolve/main/iformer/'
-           'iformer_large_384.pth')
-    for source in ('mmiformer://iformer_large_384', url, f'{url}?download=1'):
-        with pytest.raises(ConnectionError, match='no network'):
-            weights.find(source)
-    assert asked == [url] * 3
-
-
-def test_a_local_folder(server, monkeypatch, tmp_path, cache):
-    monkeypatch.setenv('MMIFORMER_WEIGHTS', str(tmp_path / 'mine'))
-    with pytest.raises(FileNotFoundError) as error:
-        weights.find(BASE)
-    assert (f'no {tmp_path}/mine/iformer_base.pth: download https://hugging'
-            'face.co/sail/dl2/resolve/main/iformer/iformer_base.pth and put '
-            'it there, or change MMIFORMER_WEIGHTS') in str(error.value)
-    (tmp_path / 'mine').mkdir()
-    (tmp_path / 'mine' / 'iformer_base.pth').write_bytes(CONTENT)
-    assert weights.find(BASE) == tmp_path / 'mine' / 'iformer_base.pth'
-    with pytest.raises(ValueError, match='damaged'):
-        read_checkpoint(BASE)
-    assert (tmp_path / 'mine' / 'iformer_base.pth').exists()  # theirs
-    assert not cache.exists() and not server.asked
+@pytest.mark.parametrize('wrap', [
+    dict,
+    lambda weights: dict(state_dict=weights, meta=dict(epoch=3)),
+    lambda weights: dict(model=weights, epoch=3),
+    lambda weights: {f'backbone.{k}': v for k, v in weights.items()},
+    lambda weights: dict(state_dict={
+        f'module.backbone.{k}': v for k, v in weights.items()}),
+], ids=['plain', 'state_dict', 'model', 'backbone.', 'module.backbone.'])
+@pytest.mark.parametrize('road', ['load_state_dict', 'init_cfg'])
+def test_every_wrapping(wrap, road, released_small, tmp_path, log):
+    checkpoint = wrap(dict(released_small))
+    if road == 'load_state_dict':
+        model = IFormer('small')
+        model.load_state_dict(checkpoint)
+    else:
+        torch.save(checkpoint, tmp_path / 'weights.pth')
+        model = IFormer('small', init_cfg=dict(
+            type='Pretrained', checkpoint=str(tmp_path / 'weights.pth')))
+        model.init_weights()
+    check_equals_released(model, released_small)
+    (line, ) = [line for line in log if 'loaded' in line]
+    assert 'loaded 371 of 371 tensors' in line
+    assert 'dropped head.weight, head.bias' in line
+    assert 'stages.0.out_norm.weight' in line  # starts fresh, and is named
+    assert 'resized' not in line
 
 
-def test_unknown_names_and_schemes(server):
-    with pytest.raises(ValueError) as error:
-        weights.find('mmiformer://iformer_tiny')
-    assert str(error.value) == (
-        'mmiformer://iformer_tiny: there are no such weights; choose from '
-        'mmiformer://iformer_small, iformer_base, iformer_large, '
-        'iformer_small_384, iformer_base_384, iformer_large_384')
-    with pytest.raises(ValueError, match='s3://a/b.pth: expected a path, an'):
-        weights.find('s3://a/b.pth')
-    assert not server.asked
+class Detector(BaseModel):
+
+    def __init__(self, init_cfg=None):
+        super().__init__()
+        self.backbone = IFormer('small', init_cfg=init_cfg)
+        self.neck = torch.nn.Linear(2, 2)
+
+    def forward(self, inputs, data_samples=None, mode='tensor'):
+        return self.backbone(inputs)
 
 
-def test_any_other_url_and_path(server, cache, monkeypatch):
-    server.files['mine.pth'] = CONTENT
-    monkeypatch.setenv('MMIFORMER_WEIGHTS', '/nowhere')  # the six alone
-    path = weights.find(f'{server.url}/a/mine.pth?key=1')
-    assert path == cache / 'mine.pth' and path.read_bytes() == CONTENT
-    assert weights.find(str(path)) == path
-    with pytest.raises(FileNotFoundError) as error:
-        weights.find(f'{server.url}/gone.pth')
-    assert 'MMIFORMER_WEIGHTS' not in str(error.value)
-    with pytest.raises(FileNotFoundError, match='no checkpoint.*gone.pth'):
-        weights.find(str(cache / 'gone.pth'))
+@pytest.mark.parametrize('wrap', [
+    dict, lambda weights: dict(model=weights),
+    lambda weights: {f'backbone.{k}': v for k, v in weights.items()},
+], ids=['plain', 'model', 'backbone.'])
+def test_load_from(wrap, released_small, tmp_path):
+    torch.save(wrap(dict(released_small)), tmp_path / 'weights.pth')
+    runner = Runner(
+        Detector(), work_dir=str(tmp_path), default_hooks=dict(
+            weights=dict(type='mmiformer.LoadBackboneHook')),
+        load_from=str(tmp_path / 'weights.pth'))
+    runner.load_or_resume()
+    check_equals_released(runner.model.backbone, released_small)
 
 
-def test_every_road_leads_here(server, tiny, tmp_path, monkeypatch):
-    first = IFormer(**tiny)
-    torch.save(first.state_dict(), tmp_path / 'w.pth')
-    content = (tmp_path / 'w.pth').read_bytes()
-    server.files['iformer_base.pth'] = content
-    release = f'{weights.RELEASE}iformer_base.pth'
-    for source in (BASE, release):
-        second = IFormer(**tiny, init_cfg=dict(
-            type='Pretrained', checkpoint=source))
+def test_a_trained_detector_starts_another(released_small, tmp_path):
+    first = Detector()
+    first.backbone.load_state_dict(dict(released_small))
+    torch.save(dict(state_dict=first.state_dict(), meta={}),
+               tmp_path / 'epoch_1.pth')
+    for prefix, kind in ((None, 'Pretrained'), ('backbone.', PretrainedInit)):
+        init_cfg = dict(type=kind, checkpoint=str(tmp_path / 'epoch_1.pth'))
+        if prefix:
+            init_cfg['prefix'] = prefix
+        second = Detector(init_cfg)
         second.init_weights()
-        for state in (second.state_dict(), read_checkpoint(source),
-                      CheckpointLoader.load_checkpoint(source, 'cpu')):
-            assert torch.equal(state['stages.0.pos_embed'],
-                               first.state_dict()['stages.0.pos_embed'])
-    device = torch.device('meta')  # mmengine's argument is passed on
-    state = CheckpointLoader.load_checkpoint(BASE, map_location=device)
-    assert state['stages.0.pos_embed'].device == device
-    assert len(server.asked) == 1
-    monkeypatch.setitem(weights.SHA256, 'iformer_base', 'another')
-    for source in (BASE, release):
-        with pytest.raises(ValueError, match='instead of another'):
-            CheckpointLoader.load_checkpoint(source, 'cpu')
+        check_equals_released(second.backbone, released_small)
 
 
-def test_a_damaged_download_does_not_stay(server, cache):
-    server.files['iformer_base.pth'] = b'<html>please log in</html>'
-    with pytest.raises(ValueError, match='damaged'):
-        read_checkpoint(BASE)
-    assert names(cache) == ['iformer_base.pth.lock']
+def test_state_dict_round_trip_is_strict(tiny):
+    first, second = IFormer(**tiny), IFormer(**tiny)
+    assert second.load_state_dict(first.state_dict()).missing_keys == []
+    for name, value in second.state_dict().items():
+        assert torch.equal(value, first.state_dict()[name])
 
 
-def test_an_address_without_a_file_name(server, cache):
-    for end in ('', '/', '/a/..', '?file=a.pth'):
-        with pytest.raises(ValueError, match='ends in no file name'):
-            weights.find(server.url + end)
-    assert not cache.exists() and not server.asked
+def test_a_last_norm_that_is_not_emitted_is_dropped(released_small, log):
+    IFormer('small', out_indices=(0, 1)).load_state_dict(dict(released_small))
+    assert 'loaded 369 of 369 tensors' in log[-1]
+    assert 'norm.weight' in log[-1]
 
 
-@pytest.mark.parametrize('name, fits', [
-    ('net-{:.8}.pth', True), ('net-00000000.pth', False),
-    ('net.pth#sha256={}', True), (f'net.pth#sha256={"0" * 64}', False)])
-def test_the_digest_in_an_address(name, fits, server, cache):
-    url = f'{server.url}/' + name.format(hashlib.sha256(CONTENT).hexdigest())
-    file = url.rpartition('/')[2].partition('#')[0]
-    server.files[file] = CONTENT
-    if fits:
-        assert weights.find(url) == cache / file
-        return
-    for place in ('server', 'cache'):
-        with pytest.raises(ValueError, match='refused: its sha256 is.*'
-                           'begins with 00000000'):
-            weights.find(url)
-        if place == 'server':
-            assert names(cache) == [f'{file}.lock']
-        (cache / file).write_bytes(CONTENT)
+def test_position_maps_of_another_grid_are_resized(released_small, log):
+    model = IFormer('small', pretrain_img_size=(384, 320))
+    model.load_state_dict(dict(released_small))
+    assert model.stages[0].pos_embed.shape == (1, 96, 80, 96)
+    torch.testing.assert_close(
+        model.stages[3].pos_embed.data,
+        resize_pos_embed(released_small['pos_embed4'], (12, 10)))
+    assert 'resized stages.0.pos_embed from 56x56 to 96x80' in log[-1]
 
 
-def test_anothers_file_is_not_taken_for_the_authors(server, cache):
-    server.files['iformer_base.pth'] = b'theirs'
-    host = server.url.partition('://')[2].replace(':', '_')
-    other = weights.find(f'{server.url}/elsewhere/iformer_base.pth')
-    assert other == cache / f'{host}-iformer_base.pth'
-    server.files['iformer_base.pth'] = CONTENT
-    assert weights.find(BASE).read_bytes() == CONTENT
+def test_resizing_a_position_map():
+    ramp = torch.arange(4.).view(1, 2, 2, 1)
+    assert resize_pos_embed(ramp, (2, 2)) is ramp
+    row = resize_pos_embed(ramp, (2, 4))[0, 0, :, 0]
+    assert row.tolist() == [0., .25, .75, 1.]  # cell centres, not corners
+
+
+def test_a_partial_checkpoint_raises_and_lists_the_names(released_small):
+    model = IFormer('small')
+    before = model.stages[0].pos_embed.clone()
+    state = dict(released_small)
+    del state['blocks3.4.attn.proj.weight']
+    state['blocks5.0.norm1.weight'] = torch.ones(3)
+    state['patch_embed2.proj.bias'] = torch.ones(7)
+    with pytest.raises(ValueError) as error:
+        model.load_state_dict(state)
+    message = str(error.value)
+    assert 'missing 1: stages.2.blocks.4.mixer.proj.weight' in message
+    assert 'unknown 1: blocks5.0.norm1.weight' in message
+    assert ('of another shape 1: stages.1.patch_embed.proj.bias (7,) instead '
+            'of (192,)') in message
+    assert torch.equal(model.stages[0].pos_embed, before)
+
+
+@pytest.mark.parametrize('nested', [False, True])
+def test_a_checkpoint_that_matches_nothing_raises(nested, tmp_path):
+    torch.save({'layer1.0.conv1.weight': torch.ones(1)}, tmp_path / 'r.pth')
+    if nested:  # mmengine's load_from would only log a warning
+        runner = Runner(Detector(), work_dir=str(tmp_path),
+                        load_from=str(tmp_path / 'r.pth'))
+        with pytest.raises(ValueError, match='matches no tensor.*init_cfg'):
+            runner.load_or_resume()
+    else:
+        model = IFormer('small', init_cfg=dict(
+            type='Pretrained', checkpoint=str(tmp_path / 'r.pth')))
+        with pytest.raises(ValueError, match='r.pth.*layer1.0.conv1.weight'):
+            model.init_weights()
+
+
+def test_another_size_raises(released_small):
+    with pytest.raises(ValueError, match='only in part .is arch the same'):
+        IFormer('base').load_state_dict(dict(released_small))
+
+
+class Payload:
+    """Would write a file if it were unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (self.path, 'w')
+
+
+@pytest.mark.parametrize('zipped', [True, False])
+def test_a_file_that_runs_code_is_refused(zipped, tmp_path):
+    torch.save(dict(state_dict=Payload(str(tmp_path / 'ran'))),
+               tmp_path / 'evil.pth', _use_new_zipfile_serialization=zipped)
+    with pytest.raises(ValueError, match='refused.*more than tensors.*open'):
+        read_checkpoint(str(tmp_path / 'evil.pth'))
+    assert not (tmp_path / 'ran').exists()
+
+
+def test_bare_pickle_is_refused(tmp_path):
+    (tmp_path / 'evil.pkl').write_bytes(
+        pickle.dumps(Payload(str(tmp_path / 'ran'))))
+    with pytest.raises(ValueError):
+        read_checkpoint(str(tmp_path / 'evil.pkl'))
+    assert not (tmp_path / 'ran').exists()
+
+
+@pytest.mark.parametrize('zipped', [True, False])
+@pytest.mark.parametrize('part', [0, .01, .5, .99])
+def test_a_truncated_file(zipped, part, tmp_path):
+    path = tmp_path / 'cut.pth'
+    torch.save(dict(a=torch.rand(1000)), path,
+               _use_new_zipfile_serialization=zipped)
+    content = path.read_bytes()
+    path.write_bytes(content[:int(part * len(content))])
+    with pytest.raises(ValueError, match='cut.pth is damaged.*again'):
+        read_checkpoint(str(path))
+
+
+def test_a_file_without_weights(tmp_path):
+    torch.save([1, 2], tmp_path / 'list.pth')
+    model = IFormer('small', init_cfg=dict(
+        type='Pretrained', checkpoint=str(tmp_path / 'list.pth')))
+    with pytest.raises(ValueError, match='holds a list'):
+        model.init_weights()
+
+
+def test_a_missing_path(tmp_path):
+    with pytest.raises(FileNotFoundError, match='no checkpoint.*gone.pth'):
+        read_checkpoint(str(tmp_path / 'gone.pth'))

@@ -14,9 +14,9 @@ from conftest import ROOT, call
 from mmengine.config import Config
 from mmengine.dist import get_dist_info
 
-from mmiformer.backbone.checkpoint import read_checkpoint
+from mmiformer.backbone.hub import read_checkpoint
 from mmiformer.engine import distributed, position
-from mmiformer.engine.distributed import start_processes
+from mmiformer.engine.launch import start_processes
 from mmiformer.engine.resume import resume
 
 LAST = 24  # iterations

@@ -18,7 +18,7 @@ from mmengine.structures import BaseDataElement, InstanceData
 from torch import nn
 from torch.utils.data import Dataset
 
-from mmiformer.backbone.checkpoint import read_checkpoint
+from mmiformer.backbone.hub import read_checkpoint
 from mmiformer.engine import finite
 from mmiformer.engine.finite import FiniteHook, NotFiniteError, plain
 from mmiformer.engine.resume import resume

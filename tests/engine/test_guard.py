@@ -14,7 +14,7 @@ import yaml
 from conftest import ROOT, call, refusal
 from mmengine.config import Config
 
-from mmiformer.engine.preflight import find_data_faults
+from mmiformer.checks.preflight import find_data_faults
 
 CONFIG = ROOT / 'configs/mask_rcnn/iformer_s_shapes.py'
 
@@ -36,7 +36,7 @@ from mmengine.config import Config
 from mmengine.logging import MMLogger
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import CheckpointLoader, Runner, load_checkpoint
-from mmiformer.engine.launch import load_config
+from mmiformer.config import load_config
 folder, config = sys.argv[1:]
 load_config(config)
 MMLogger.get_current_instance().setLevel(logging.ERROR)

@@ -133,7 +133,7 @@ class Checkpoints:
     def open(self) -> str:
         import torch
 
-        from mmiformer.backbone.checkpoint import load_pretrained
+        from mmiformer.backbone.hub import load_pretrained
         load_pretrained(self.model, str(self.path))
         same = all(torch.equal(value, self.state[key]) for key, value in
                    self.model.state_dict().items())
@@ -172,7 +172,7 @@ class Annotations:
     def open(self) -> str:
         from mmdet.datasets import CocoDataset
 
-        from mmiformer.engine.annotations import find_annotation_faults
+        from mmiformer.checks.annotations import find_annotation_faults
         if faults := find_annotation_faults(self.path, self.folder):
             return 'refused: ' + faults[0]
         data = CocoDataset(

@@ -28,7 +28,7 @@ from typing import Dict, List, Optional
 
 import torch
 
-from mmiformer.backbone.checkpoint import read_checkpoint
+from mmiformer.backbone.hub import read_checkpoint
 from mmiformer.engine.torchvision import make_importable
 
 ROOT = Path(__file__).parents[2]

@@ -10,7 +10,7 @@ from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner
 from torch import nn
 
-from ...backbone.checkpoint import read_checkpoint
+from ...backbone.hub import read_checkpoint
 from .machine import synchroniser
 from .parts import Stopwatch, Times, median_times, test_times, train_times
 from .run import Case

@@ -1,5 +1,7 @@
 """How IFormer is cut where its parameters are sharded over GPUs."""
+from mmengine._strategy.fsdp import FSDPStrategy
 from torch import nn
+from torch.distributed.fsdp import FullyShardedDataParallel
 
 from ..backbone.layers import Block
 
@@ -18,3 +20,17 @@ def wrap_blocks(module: nn.Module, recurse: bool,
         nonwrapped_numel: Parameters in it that no unit has; not looked at.
     """
     return recurse or isinstance(module, Block)
+
+
+class ResumableFSDPStrategy(FSDPStrategy):
+    """mmengine's FSDP strategy, which can resume with torch 2.1 and later.
+
+    mmengine 0.10.7 passes the optimiser's state, the model and the optimiser
+    in an order that torch had until 2.0.
+    """
+
+    def load_optim_state_dict(self, state_dict: dict) -> None:
+        self.optim_wrapper.load_state_dict(
+            FullyShardedDataParallel.optim_state_dict_to_load(
+                model=self.model, optim=self.optim_wrapper.optimizer,
+                optim_state_dict=state_dict))

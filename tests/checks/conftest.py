@@ -2,8 +2,8 @@
 import damages as d
 import pytest
 
+from mmiformer.config import load_config
 from mmiformer.datasets import make_shapes
-from mmiformer.engine.launch import load_config
 
 
 @pytest.fixture(scope='session')

@@ -4,7 +4,7 @@ import reprlib
 from collections import Counter
 from typing import Dict, List, Optional, Tuple
 
-from ...engine.annotations import read_json
+from .annotations import read_json
 from .boxes import find_box_fault, find_mask_fault, is_finite, is_number
 from .files import is_file
 from .part import EMPTY, EMPTY_CLASS, UNKNOWN, Found, Job, Part

@@ -4,10 +4,10 @@ from typing import Iterator, List, Tuple
 
 from mmengine.config import Config
 
-from ..backbone.checkpoint import read_checkpoint
-from ..backbone.weights import PREFIXES
+from ..backbone.hub import PREFIXES, read_checkpoint
+from ..config import find_datasets, find_pretrained
+from ..engine.guard import PICKLES, WHY_NO_PICKLES
 from .annotations import find_annotation_faults
-from .guard import PICKLES, WHY_NO_PICKLES
 
 # Where to get what a data set class reads.
 SOURCES = {
@@ -74,17 +74,6 @@ def find_weight_faults(cfg: Config, splits: Tuple[str, ...]) -> List[str]:
     return list(dict.fromkeys(faults))
 
 
-def find_datasets(cfg: dict) -> Iterator[dict]:
-    """The data sets below wrappers such as RepeatDataset."""
-    if 'dataset' in cfg:
-        yield from find_datasets(cfg['dataset'])
-    elif 'datasets' in cfg:
-        for part in cfg['datasets']:
-            yield from find_datasets(part)
-    else:
-        yield cfg
-
-
 def _check_dataset(dataset: dict, split: str) -> List[str]:
     root = dataset.get('data_root') or ''
     parts = {'ann_file': dataset.get('ann_file')}
@@ -133,18 +122,7 @@ def find_checkpoints(cfg: Config,
     if cfg.get('load_from'):
         yield 'load_from', cfg.load_from
     if with_init:
-        yield from _pretrained(cfg.model, 'model')
-
-
-def _pretrained(node, key: str) -> Iterator[Tuple[str, str]]:
-    if isinstance(node, dict):
-        if node.get('type') == 'Pretrained' and node.get('checkpoint'):
-            yield f'{key}.checkpoint', node['checkpoint']
-        for name, child in node.items():
-            yield from _pretrained(child, f'{key}.{name}')
-    elif isinstance(node, (list, tuple)):
-        for index, child in enumerate(node):
-            yield from _pretrained(child, f'{key}.{index}')
+        yield from find_pretrained(cfg)
 
 
 def _check_checkpoint(key: str, checkpoint: str) -> List[str]:

@@ -3,16 +3,17 @@ import pytest
 import torch
 from mmengine.config import Config
 
+from mmiformer import config as launch
 from mmiformer.backbone import weights
-from mmiformer.engine import launch
-from mmiformer.engine.launch import load_config, prepare
-from mmiformer.engine.preflight import check_files
+from mmiformer.checks import check_start
+from mmiformer.checks.preflight import check_files
+from mmiformer.config import load_config
 
 
 def test_coco_and_weights_are_named_with_their_source(offline, configs):
     cfg = load_config(str(configs / 'mask_rcnn/iformer_s_1x.py'))
     with pytest.raises(FileNotFoundError) as error:
-        prepare(cfg, ('train', 'val'))
+        check_start(cfg, ('train', 'val'))
     message = str(error.value)
     for path in ('data/coco/annotations/instances_train2017.json',
                  'data/coco/train2017', 'data/coco/val2017',
@@ -28,7 +29,7 @@ def test_coco_and_weights_are_named_with_their_source(offline, configs):
 def test_ade20k_is_named_with_its_source(offline, configs):
     cfg = load_config(str(configs / 'fpn_ade20k/iformer_s_80k.py'))
     with pytest.raises(FileNotFoundError) as error:
-        prepare(cfg, ('test', ))
+        check_start(cfg, ('test', ))
     message = str(error.value)
     assert 'data/ade/ADEChallengeData2016/images/validation' in message
     assert 'ADEChallengeData2016.zip' in message
@@ -92,16 +93,16 @@ def test_only_the_first_process_speaks(offline, configs, monkeypatch):
     """The others end with it, silently, as soon as it has spoken."""
     cfg = load_config(str(configs / 'mask_rcnn/iformer_s_1x.py'))
     with pytest.raises(FileNotFoundError) as error:
-        prepare(cfg, ('train', ))
+        check_start(cfg, ('train', ))
     monkeypatch.setattr(launch, 'is_main_process', lambda: False)
     said = str(error.value)
     monkeypatch.setattr(launch, 'broadcast_object_list',
                         lambda faults: faults.__setitem__(0, said))
     with pytest.raises(SystemExit) as end:
-        prepare(cfg, ('train', ))
+        check_start(cfg, ('train', ))
     assert end.value.code == 1
     said = ''
-    prepare(cfg, ('train', ))
+    check_start(cfg, ('train', ))
 
 
 def test_work_dir(configs, tmp_path):

@@ -15,7 +15,7 @@ from mmengine.config import Config
 from mmengine.dataset import BaseDataset
 from mmengine.registry import DATASETS
 
-from ...engine.preflight import find_datasets
+from ..config import find_datasets
 from .files import (
     IMAGE_MISSING,
     DamageError,

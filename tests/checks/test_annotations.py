@@ -7,8 +7,8 @@ import sys
 import pytest
 from mmengine.config import Config
 
-from mmiformer.engine.annotations import find_annotation_faults
-from mmiformer.engine.preflight import find_data_faults
+from mmiformer.checks.annotations import find_annotation_faults
+from mmiformer.checks.preflight import find_data_faults
 
 
 @pytest.fixture

@@ -7,5 +7,6 @@ maps, ``report.py`` gathers the faults.
 """
 from .report import Report
 from .run import check_briefly, check_data
+from .start import check_start
 
-__all__ = ['Report', 'check_briefly', 'check_data']
+__all__ = ['Report', 'check_briefly', 'check_data', 'check_start']

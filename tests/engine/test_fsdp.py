@@ -9,7 +9,7 @@ from torch.distributed.fsdp.wrap import _recursive_wrap
 
 from mmiformer import IFormer
 from mmiformer.backbone.layers import Block
-from mmiformer.engine.preflight import find_weight_faults
+from mmiformer.checks.preflight import find_weight_faults
 from mmiformer.engine.resume import resume
 
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmiformer.datasets.check import (
+from mmiformer.checks import (
     boxes,
     check_briefly,
     check_data,

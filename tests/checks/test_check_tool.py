@@ -6,7 +6,8 @@ import damages as d
 import pytest
 from conftest import ROOT, call, refusal
 
-from mmiformer.engine.launch import load_config, prepare
+from mmiformer.checks import check_start
+from mmiformer.config import load_config
 
 CONFIG = '''
 _base_ = {base!r}
@@ -74,19 +75,19 @@ def test_training_does_not_start_on_bad_data(family, shapes, tmp_path, log):
     root = tmp_path / 'shapes'
     shutil.copytree(shapes, root)
     cfg = load_config(str(write_config(family, root, tmp_path / 'c.py')))
-    prepare(cfg, ('train', 'val'))
+    check_start(cfg, ('train', 'val'))
     folder = root / ('crops' if family == 'cls' else 'images')
     path = next((folder / 'validation').rglob('*.jpg'))
     whole = path.read_bytes()
     shutil.copy(next((folder / 'training').rglob('*.jpg')), path)
-    prepare(cfg, ('train', 'val'))  # contents are compared by the tool alone
+    check_start(cfg, ('train', 'val'))  # contents are compared by the tool alone
     assert not any('also in testing' in line for line in log)
     path.write_bytes(whole[:700])
     with pytest.raises(ValueError, match='cannot train on this data; tools/'
                        'check_dataset.py .*c.py reads all') as error:
-        prepare(cfg, ('train', 'val'))
+        check_start(cfg, ('train', 'val'))
     assert str(path) in str(error.value)
-    prepare(cfg, ('test', ))  # a test says itself what it cannot read
+    check_start(cfg, ('test', ))  # a test says itself what it cannot read
 
 
 def test_notes_are_logged_at_the_start(shapes, tmp_path, log):
@@ -94,7 +95,7 @@ def test_notes_are_logged_at_the_start(shapes, tmp_path, log):
     shutil.copytree(shapes, root)
     cfg = load_config(str(write_config('seg', root, tmp_path / 'c.py')))
     (root / 'images/training/00000.jpg').unlink()
-    prepare(cfg, ('train', 'val'))
+    check_start(cfg, ('train', 'val'))
     assert any('label maps without an image: 1' in line for line in log)
 
 

@@ -11,8 +11,8 @@ from mmengine.device import get_device
 from mmengine.registry import DATASETS, MODELS, DefaultScope
 from torch import nn
 
-from ..backbone.checkpoint import read_checkpoint
-from .hooks import LoadBackboneHook
+from ..backbone.hub import read_checkpoint
+from ..engine.hooks import LoadBackboneHook
 
 
 def load_model(cfg: Config, checkpoint: str) -> nn.Module:
@@ -21,7 +21,7 @@ def load_model(cfg: Config, checkpoint: str) -> nn.Module:
     Args:
         cfg: Of mmdet, mmseg or mmpretrain.
         checkpoint: Path, URL or name, see
-            :func:`~mmiformer.backbone.checkpoint.read_checkpoint`: the weights
+            :func:`~mmiformer.backbone.hub.read_checkpoint`: the weights
             of the whole model, or released ones for a classifier.
 
     Returns:

@@ -1,0 +1,121 @@
+"""Reads, overrides and walks configs; nothing else here does."""
+import argparse
+import os
+from pathlib import Path
+from typing import Any, Iterator, List, Optional, Tuple
+
+from mmengine.config import Config, DictAction
+
+
+def add_common_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds what training and testing both take, as OpenMMLab names it."""
+    parser.add_argument('--work-dir', help='for logs, checkpoints, metrics')
+    add_cfg_options(parser)
+    parser.add_argument(
+        '--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'],
+        default='none')
+    # Set by torch.distributed.launch; torchrun sets the environment instead.
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0,
+                        help=argparse.SUPPRESS)
+
+
+def add_cfg_options(parser: argparse.ArgumentParser) -> None:
+    """Adds ``--cfg-options KEY=VALUE ...``."""
+    parser.add_argument(
+        '--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE',
+        help='override settings, e.g. model.backbone.with_cp=True')
+
+
+def output_file(text: str) -> Path:
+    """An argparse type: a file to write. Creates the parent folder, so that
+    an unwritable path fails before the work."""
+    path = Path(text)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise argparse.ArgumentTypeError(f'{text}: {error}') from None
+    if path.is_dir() or not os.access(path.parent, os.W_OK):
+        raise argparse.ArgumentTypeError(f'{text} cannot be written')
+    return path
+
+
+def load_config(path: str, cfg_options: Optional[dict] = None,
+                work_dir: Optional[str] = None,
+                launcher: str = 'none') -> Config:
+    """Reads a config and applies the command line to it.
+
+    Args:
+        path: The config file.
+        cfg_options: Overrides, as ``--cfg-options`` gives them.
+        work_dir: Where logs and checkpoints go; by default the config's
+            ``work_dir``, or else ``work_dirs/`` and the config's path below
+            its ``configs`` folder.
+        launcher: ``none``, ``pytorch``, ``slurm`` or ``mpi``.
+    """
+    from .engine.guard import guard_files
+    from .engine.torchvision import make_importable
+    make_importable()
+    guard_files()
+    cfg = Config.fromfile(path)
+    cfg.launcher = launcher
+    cfg.merge_from_dict(cfg_options or {})
+    if work_dir or not cfg.get('work_dir'):
+        cfg.work_dir = work_dir or str(Path('work_dirs', _run_name(path)))
+    return cfg
+
+
+def _run_name(path: str) -> Path:
+    """mask_rcnn/iformer_s_1x for configs/mask_rcnn/iformer_s_1x.py: the file
+    name alone is the same for several heads."""
+    file = Path(path).resolve().with_suffix('')
+    parts = file.parts
+    if 'configs' in parts:
+        last = len(parts) - 1 - parts[::-1].index('configs')
+        return Path(*parts[last + 1:])
+    return Path(file.name)
+
+
+def as_list(value: Any) -> list:
+    """A list of what a config has once or several times; none: empty."""
+    if value is None:
+        return []
+    return list(value) if isinstance(value, (list, tuple)) else [value]
+
+
+def type_name(node: Any) -> str:
+    """The class name that a typed dict asks for, without its scope. In a
+    config of pure Python ``type`` is a class, not a string."""
+    kind = node.get('type') if isinstance(node, dict) else None
+    return str(getattr(kind, '__name__', kind)).split('.')[-1]
+
+
+def walk(node: Any, key: str = '') -> Iterator[Tuple[str, Any]]:
+    """Every value of a config with its dotted key, outer ones first."""
+    yield key, node
+    items: Any = ()
+    if isinstance(node, dict):
+        items = node.items()
+    elif isinstance(node, (list, tuple)):
+        items = enumerate(node)
+    for name, child in items:
+        yield from walk(child, f'{key}.{name}' if key else str(name))
+
+
+def find_datasets(cfg: dict) -> Iterator[dict]:
+    """The data sets below wrappers such as RepeatDataset."""
+    if 'dataset' in cfg:
+        yield from find_datasets(cfg['dataset'])
+    elif 'datasets' in cfg:
+        for part in cfg['datasets']:
+            yield from find_datasets(part)
+    else:
+        yield cfg
+
+
+def find_pretrained(cfg: Config) -> List[Tuple[str, str]]:
+    """``(key, checkpoint)`` of each ``init_cfg`` of the model that loads
+    one."""
+    return [(f'{key}.checkpoint', node['checkpoint'])
+            for key, node in walk(cfg.get('model') or {}, 'model')
+            if isinstance(node, dict) and node.get('checkpoint')
+            and type_name(node) in ('Pretrained', 'PretrainedInit')]
