@@ -8,7 +8,7 @@ from conftest import TINY
 from torch._dynamo.utils import counters
 
 from mmiformer import IFormer
-from mmiformer.backbone import checks
+from mmiformer.backbone import arguments
 
 ARCH = dict(TINY, depths=(1, 1, 1, 1), attention_heads=(1, 2, 3, 5))
 CFG = dict(backend='aot_eager', fullgraph=True)  # no code is generated
@@ -63,7 +63,7 @@ def test_a_graph_for_each_size_with_windows():
         x = torch.rand(2, 3, *size)
         assert_close([model(x) for model in models])
     assert graphs() == 2
-    assert checks.compile_cfg(True, (None, 4)) == dict(dynamic=False)
+    assert arguments.compile_cfg(True, (None, 4)) == dict(dynamic=False)
     with pytest.raises(ValueError, match='leave dynamic out'):
         IFormer(ARCH, window_size=4, compile=dict(dynamic=True))
 

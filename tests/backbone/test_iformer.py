@@ -1,7 +1,5 @@
 """The network: exact, of any size, trainable, and clear about bad input."""
 import copy
-import subprocess
-import sys
 from functools import partial
 
 import pytest
@@ -336,11 +334,3 @@ def test_a_wrong_argument_is_named(argument, value, choices):
     with pytest.raises(ValueError) as error:
         IFormer(**{argument: value})
     assert argument in str(error.value) and choices in str(error.value)
-
-
-def test_imports_torch_and_mmengine_only():
-    code = ('import sys, mmiformer; print([name for name in '
-            "('mmcv', 'mmdet', 'mmseg', 'mmpretrain', 'torchvision') "
-            'if name in sys.modules])')
-    printed = subprocess.check_output([sys.executable, '-c', code], text=True)
-    assert printed.strip() == '[]'
