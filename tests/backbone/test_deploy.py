@@ -115,6 +115,13 @@ def test_max_pool_is_torchs(size):
         assert torch.equal(max_pool(tensor).permute(0, 3, 1, 2), expected)
 
 
+def test_a_traced_max_pool_holds_no_constants():
+    """As the exporter to ONNX that torch had before 2.5 traces it."""
+    traced = torch.jit.trace(max_pool, (torch.rand(1, 5, 4, 3), ))
+    x = torch.randn(1, 5, 4, 3)
+    assert torch.equal(traced(x), max_pool(x))
+
+
 def test_each_part_folds_alone():
     """So that a network of other parts can call them one by one."""
     torch.manual_seed(0)
