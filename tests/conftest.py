@@ -173,6 +173,7 @@ def server(empty_cache, monkeypatch):
             constants, 'HUGGINGFACE_CO_URL_TEMPLATE',
             template.replace(constants.ENDPOINT, running.url))
         monkeypatch.setattr(constants, 'ENDPOINT', running.url)
+        monkeypatch.setattr(constants, 'HF_HUB_OFFLINE', False)
         threading.Thread(target=running.serve_forever, args=(0.01, ),
                          daemon=True).start()
         yield running

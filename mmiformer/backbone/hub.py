@@ -40,8 +40,9 @@ DIGEST = re.compile(r'-(?=\d*[a-f])([0-9a-f]{8,64})\.pth$')
 # among its RuntimeErrors, for a damaged one.
 REFUSED = re.compile(r'(GLOBAL |Trying to |Can only |getattr\(|Cannot use )'
                      r'[^\n]*')
-DAMAGED = re.compile(r'PytorchStreamReader|unexpected EOF|[Ii]nvalid |storage '
-                     r'has wrong|Cannot use |.*inline_container')
+DAMAGED = re.compile(
+    'PytorchStreamReader|unexpected EOF|Invalid magic|Invalid protocol|'
+    'storage has wrong|Cannot use |.*inline_container')
 
 
 def find(source: str) -> Path:
@@ -125,7 +126,7 @@ def _download(url: str) -> Path:
     print_log(f'downloading {url} to {path}', logger='current')
     try:
         torch.hub.download_url_to_file(
-            url, str(path), digest and digest[1])
+            url, str(path), digest[1] if digest else None)
     except URLError as error:
         missing = isinstance(error, HTTPError) and error.code in MISSING
         raise (FileNotFoundError if missing else ConnectionError)(
@@ -217,7 +218,8 @@ def _explain(path: Path, error: Exception) -> str:
             'trust a program, re-save it: torch.save(torch.load(path, '
             "weights_only=False)['state_dict'], new_path)")
     return (f'{path} is damaged or no checkpoint, {path.stat().st_size} bytes '
-            f'({_first_line(error)}): remove it and download or copy it again')
+            f'({_first_line(error)}): remove {path.resolve()} and download or '
+            'copy it again')
 
 
 def _first_line(error: BaseException) -> str:
@@ -232,7 +234,7 @@ def mmengine_history() -> Iterator[None]:
     NumPy arrays, and metrics as NumPy numbers, which torch refuses. These few
     classes only hold numbers.
     """
-    known = torch.serialization.get_safe_globals()  # would be removed
+    known = torch.serialization.get_safe_globals()  # stay when this ends
     with torch.serialization.safe_globals(
             [entry for entry in _history_types() if entry not in known]):
         yield

@@ -24,7 +24,7 @@ def convolve(conv: Callable[[Tensor], Tensor],
 def max_pool(x: Tensor, kernel_size: int = 3
              ) -> Tensor:  # (B, H, W, C), in and out
     """Max-pooling with stride 1 and an odd kernel."""
-    # Tracers would record the in-place code below as constants.
+    # The tracing ONNX exporter makes constants of the in-place code below.
     tracing = torch.compiler.is_compiling() or torch.jit.is_tracing()
     if (kernel_size != 3 or x.requires_grad or x.device.type != 'cpu'
             or tracing):

@@ -73,6 +73,17 @@ def test_a_truncated_file_is_an_error_and_not_kept(served, empty_cache):
     assert find(BASE).read_bytes() == CONTENT
 
 
+def test_a_damaged_download_can_be_mended(served):
+    """By removing what the error names; the cache has links to its files."""
+    with pytest.raises(ValueError, match='damaged.*remove') as error:
+        read_checkpoint(BASE)
+    named = str(error.value).partition('remove ')[2].partition(' and ')[0]
+    assert find(BASE).read_bytes() == CONTENT and len(downloads(served)) == 1
+    os.remove(named)
+    find(BASE)
+    assert len(downloads(served)) == 2
+
+
 def assert_helpful(error):
     for words in (BASE, 'HF_ENDPOINT', 'MMIFORMER_WEIGHTS', URL):
         assert words in str(error.value)
@@ -115,7 +126,7 @@ def test_the_librarys_own_settings(served, tmp_path):
     result = subprocess.run(
         [sys.executable, '-c', 'from mmiformer.backbone.hub import find; '
          f'print(find({BASE!r}))'], text=True, capture_output=True,
-        env=dict(os.environ, HF_ENDPOINT=served.url, no_proxy='*',
+        env=dict(os.environ, HF_ENDPOINT=served.url, HF_HUB_OFFLINE='0',
                  HF_HUB_CACHE=str(tmp_path / 'mine')))
     assert result.stdout.startswith(str(tmp_path / 'mine')), result.stderr
     assert len(downloads(served)) == 1

@@ -5,6 +5,9 @@ import subprocess
 import sys
 
 import pytest
+from mmengine.registry import HOOKS, MODELS, RUNNERS
+
+import mmiformer
 
 # What mmengine, on which ours stands, does when it is imported is its own
 # affair; so it comes before the first look.
@@ -75,6 +78,14 @@ def test_what_is_registered(looks):
     assert list(added) == ['mmiformer://']
     assert len(after['loaders']) == len(before['loaders']) + 1
     assert set(after['names']) - set(before['names']) == {'MODELS: IFormer'}
+
+
+@pytest.mark.parametrize('registry, name', [
+    (MODELS, 'IFormer'), (HOOKS, 'LoadBackboneHook'),
+    (HOOKS, 'NonFiniteHook'), (RUNNERS, 'ResumableRunner')])
+def test_a_scoped_name_is_registered(registry, name):
+    assert name in registry.children['mmiformer'].module_dict
+    assert registry.get(f'mmiformer.{name}') is getattr(mmiformer, name)
 
 
 def test_what_is_imported(looks):
