@@ -38,7 +38,6 @@ def look():
             os.readlink(f'/proc/self/fd/{fd}')
             for fd in os.listdir('/proc/self/fd')
             if os.path.exists(f'/proc/self/fd/{fd}')),
-        'shared memory': 'multiprocessing.heap' in sys.modules,
         'temporary files': sorted(os.listdir(tempfile.gettempdir())),
         'threads': torch.get_num_threads(),
         'dtype': str(torch.get_default_dtype()),
