@@ -52,10 +52,8 @@ def load_config(path: str, cfg_options: Optional[dict] = None,
             its ``configs`` folder.
         launcher: ``none``, ``pytorch``, ``slurm`` or ``mpi``.
     """
-    from .engine.guard import guard_files
     from .engine.torchvision import make_importable
     make_importable()
-    guard_files()
     cfg = Config.fromfile(path)
     cfg.launcher = launcher
     cfg.merge_from_dict(cfg_options or {})

@@ -1,7 +1,7 @@
 """The registries of this package.
 
 mmengine imports this module by itself for ``type='mmiformer.IFormer'`` and
-hides every ImportError that it meets here, so nothing else belongs in it.
+hides every ImportError in it, so keep it free of other imports.
 """
 from typing import Optional, Type
 
@@ -10,22 +10,22 @@ from mmengine.registry import DefaultScope, Registry, root
 
 SCOPE = 'mmiformer'
 
-# Lets '_base_' say 'mmiformer::...'. For a distribution's name mmengine looks
-# beside its metadata, where an editable install has no code; a module it
-# finds wherever that is.
+# Lets '_base_' say 'mmiformer::...'. mmengine looks for a distribution beside
+# its metadata, where an editable install has no code, but finds a module
+# wherever it is.
 MODULE2PACKAGE[SCOPE] = f'{SCOPE}.version'
 
 
 class ScopedRegistry(Registry):
-    """Ours first, then what the scope of the run knows.
+    """Looks for a class here first, then in the scope of the run.
 
-    mmengine marks the typed dicts that a ``'mmiformer::...'`` base defines
-    with our scope, though nearly all of them name classes of mmdet, mmseg or
-    mmengine. They have to mean the same as in a config without that mark.
+    mmengine gives the typed dicts of a ``'mmiformer::...'`` base our scope,
+    though nearly all of them name classes of mmdet, mmseg or mmengine. They
+    have to mean the same as in a config without that scope.
     """
 
     def get(self, key: str) -> Optional[Type]:
-        """The class of a name; None where nobody has it."""
+        """The class of a name, or None."""
         self.import_from_location()
         if '.' not in key and key not in self.module_dict:
             scopes = [instance.scope_name
@@ -44,3 +44,5 @@ for _parent in list(vars(root).values()):
             _parent.name, parent=_parent, scope=SCOPE, locations=[SCOPE])
 
 BACKBONES = root.MODELS.children[SCOPE]
+HOOKS = root.HOOKS.children[SCOPE]
+RUNNERS = root.RUNNERS.children[SCOPE]

@@ -10,14 +10,15 @@ import sys
 import threading
 from pathlib import Path
 from unittest import mock
+from urllib.error import URLError
 
 import numpy as np
 import pytest
 import torch
-from file_server import CONTENT, Server
+from file_server import Server
+from huggingface_hub import constants
 from mmengine.logging import MMLogger
 
-from mmiformer.backbone import download
 from mmiformer.engine.torchvision import make_importable
 
 ROOT = Path(__file__).parents[1]
@@ -139,37 +140,41 @@ def configs():
 
 
 @pytest.fixture
-def offline(monkeypatch, tmp_path):
+def empty_cache(monkeypatch, tmp_path):
+    """Empty folders for what is downloaded; no setting of the user's."""
+    folder = tmp_path / 'cache'
+    monkeypatch.setattr(constants, 'HF_HUB_CACHE',
+                        str(folder / 'hub'))
+    monkeypatch.setattr(torch.hub, '_hub_dir', str(folder))
+    monkeypatch.delenv('MMIFORMER_WEIGHTS', raising=False)
+    return folder
+
+
+@pytest.fixture
+def offline(empty_cache, monkeypatch, tmp_path):
     """An empty folder to stand in, and no network: downloads fail as they do
     without one."""
-    monkeypatch.setattr(torch.hub, '_hub_dir', str(tmp_path / 'hub'))
-    monkeypatch.delenv('MMIFORMER_WEIGHTS', raising=False)
+    def refuse(request):
+        raise URLError('no network')
 
-    def refuse(request, timeout):
-        raise OSError('no network')
-
-    monkeypatch.setattr(download, 'urlopen', refuse)
+    monkeypatch.setattr(constants, 'HF_HUB_OFFLINE', True)
+    monkeypatch.setattr(torch.hub, 'urlopen', refuse)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
 @pytest.fixture
-def server(tmp_path, monkeypatch):
-    """A server that the setting names; an empty cache."""
-    MMLogger.get_current_instance()  # not on a test's captured stream
-    monkeypatch.setattr(torch.hub, '_hub_dir', str(tmp_path / 'hub'))
-    monkeypatch.setattr(download, 'PAUSE', 0)
+def server(empty_cache, monkeypatch):
+    """A server in place of the Hugging Face hub; nothing is cached."""
     monkeypatch.setenv('no_proxy', '*')
     with Server() as running:
-        running.files['iformer_base.pth'] = CONTENT
-        monkeypatch.setenv('MMIFORMER_WEIGHTS', f'{running.url}/mirror/')
+        template = constants.HUGGINGFACE_CO_URL_TEMPLATE
+        monkeypatch.setattr(
+            constants, 'HUGGINGFACE_CO_URL_TEMPLATE',
+            template.replace(constants.ENDPOINT, running.url))
+        monkeypatch.setattr(constants, 'ENDPOINT', running.url)
+        monkeypatch.setattr(constants, 'HF_HUB_OFFLINE', False)
         threading.Thread(target=running.serve_forever, args=(0.01, ),
                          daemon=True).start()
         yield running
         running.shutdown()
-
-
-@pytest.fixture
-def cache(tmp_path):
-    """Where downloads are kept."""
-    return tmp_path / 'hub' / 'checkpoints'

@@ -1,7 +1,14 @@
 """The published sizes, and the check of a size that a user writes."""
-from typing import Dict, Union
+from typing import Dict, Tuple, Union
 
-from . import checks
+from .arguments import (
+    boolean,
+    is_int,
+    is_list_of,
+    is_number,
+    positive_ints,
+    require,
+)
 from .mixer import ATTENTION, HIGH_BRANCHES
 
 NUM_STAGES = 4
@@ -49,8 +56,8 @@ def resolve_arch(arch: Union[str, dict]) -> dict:
             ``'avg_pool'`` and ``'attention'``), ``kernel_size`` of the high
             mixer, and ``fusion`` (False: branches are only concatenated).
             With ``base``, a key of :data:`PRESETS`, only what differs from
-            that one. Where attention is the only branch it has all heads,
-            where it is none of them, no head.
+            that one. If attention is the only branch it gets all heads; if it
+            is absent, none.
 
     Returns:
         A new dict with all of these keys, ``attention_heads`` as one tuple
@@ -59,19 +66,16 @@ def resolve_arch(arch: Union[str, dict]) -> dict:
     Raises:
         ValueError: A key is unknown or missing, or a value does not fit.
     """
+    choices = f'one of {sorted(PRESETS)} or a dict'
     if isinstance(arch, str):
-        if arch not in PRESETS:
-            raise ValueError(f'arch={arch!r} is unknown: choose from '
-                             f'{sorted(PRESETS)} or give a dict')
+        require(arch in PRESETS, 'arch', arch, choices)
         arch = PRESETS[arch]
-    if not isinstance(arch, dict):
-        raise ValueError(f'arch={arch!r} must be one of {sorted(PRESETS)} '
-                         'or a dict')
+    require(isinstance(arch, dict), 'arch', arch, choices)
     if 'base' in arch:
-        if arch['base'] not in PRESETS:
-            raise ValueError(f"arch['base']={arch['base']!r} is unknown: "
-                             f'choose from {sorted(PRESETS)}')
-        arch = {**PRESETS[arch['base']], **arch}
+        base = arch['base']
+        require(base in PRESETS, "arch['base']", base,
+                f'one of {sorted(PRESETS)}')
+        arch = {**PRESETS[base], **arch}
         del arch['base']
     required = {'embed_dims', 'depths', 'attention_heads'}
     known = required | {'num_heads'} | set(DEFAULTS)
@@ -80,55 +84,56 @@ def resolve_arch(arch: Union[str, dict]) -> dict:
     if unknown := set(arch) - known:
         raise ValueError(f'arch has unknown keys {sorted(unknown)}: choose '
                          f'from {sorted(known)}')
+
     arch = {**DEFAULTS, **arch}
     for key in ('embed_dims', 'depths', 'num_heads', 'pool_strides'):
         if key == 'num_heads' and key not in arch:
             arch[key] = tuple(dim // HEAD_DIM for dim in arch['embed_dims'])
-        arch[key] = checks.positive_ints(
-            f"arch['{key}']", arch[key], NUM_STAGES)
+        arch[key] = positive_ints(f"arch['{key}']", arch[key], NUM_STAGES)
     _check_mixer(arch)
-    attention = ATTENTION in arch['branches']
-    if attention and len(arch['branches']) > 1:
-        arch['attention_heads'] = _expand_heads(arch['attention_heads'],
-                                                arch['depths'])
-    else:
-        arch['attention_heads'] = tuple(
-            (heads * attention, ) * depth
-            for heads, depth in zip(arch['num_heads'], arch['depths']))
+    arch['attention_heads'] = _attention_heads(arch)
     _check_channels(arch)
-    _check_layer_scale(arch['layer_scale_init_values'])
-    if not checks.is_number(arch['mlp_ratio']) or arch['mlp_ratio'] <= 0:
-        raise ValueError(f"arch['mlp_ratio']={arch['mlp_ratio']!r} must be a "
-                         'positive number')
+    values = arch['layer_scale_init_values']
+    require(is_list_of(lambda v: v is None or is_number(v), values,
+                       NUM_STAGES), "arch['layer_scale_init_values']", values,
+            f'{NUM_STAGES} numbers, None where a stage has no layer scale')
+    ratio = arch['mlp_ratio']
+    require(is_number(ratio) and ratio > 0, "arch['mlp_ratio']", ratio,
+            'a positive number')
     return arch
 
 
-def _expand_heads(heads, depths) -> tuple:
-    if not isinstance(heads, (tuple, list)) or len(heads) != len(depths):
-        raise ValueError(f"arch['attention_heads']={heads!r} must have one "
-                         f'entry for each of the {len(depths)} stages')
+def _attention_heads(arch: dict) -> Tuple[Tuple[int, ...], ...]:
+    """One int per block of each stage."""
+    if ATTENTION not in arch['branches']:
+        return tuple((0, ) * depth for depth in arch['depths'])
+    if len(arch['branches']) == 1:
+        return tuple((heads, ) * depth for heads, depth in zip(
+            arch['num_heads'], arch['depths']))
+    heads = arch['attention_heads']
+    require(isinstance(heads, (tuple, list)) and len(heads) == NUM_STAGES,
+            "arch['attention_heads']", heads,
+            f'{NUM_STAGES} entries, one for each stage')
     return tuple(
-        checks.positive_ints(
-            f"arch['attention_heads'][{i}]",
-            (entry, ) * depth if checks.is_int(entry) else entry, depth)
-        for i, (entry, depth) in enumerate(zip(heads, depths)))
+        positive_ints(f"arch['attention_heads'][{i}]",
+                      (entry, ) * depth if is_int(entry) else entry, depth)
+        for i, (entry, depth) in enumerate(zip(heads, arch['depths'])))
 
 
 def _check_mixer(arch: dict) -> None:
     branches, known = arch['branches'], (*HIGH_BRANCHES, ATTENTION)
-    if (not isinstance(branches, (tuple, list)) or not branches
-            or len(set(branches)) < len(branches)
-            or not set(branches) <= set(known)):
-        raise ValueError(f"arch['branches']={branches!r} must be some of "
-                         f'{list(known)}, each once')
+    require(is_list_of(known.__contains__, branches)
+            and 0 < len(set(branches)) == len(branches),
+            "arch['branches']", branches,
+            f'some of {list(known)}, each once')
     size = arch['kernel_size']
-    if not checks.is_int(size) or size < 1 or size % 2 == 0:
-        raise ValueError(f"arch['kernel_size']={size!r} must be an odd int")
-    checks.boolean("arch['fusion']", arch['fusion'])
+    require(is_int(size) and size > 0 and size % 2 == 1,
+            "arch['kernel_size']", size, 'an odd int')
+    boolean("arch['fusion']", arch['fusion'])
 
 
 def _check_channels(arch: dict) -> None:
-    sharers = len(set(arch['branches']) - {ATTENTION})
+    branches = len(set(arch['branches']) - {ATTENTION})  # of the high mixer
     for i, (dim, heads, attention_heads) in enumerate(
             zip(arch['embed_dims'], arch['num_heads'],
                 arch['attention_heads'])):
@@ -138,17 +143,10 @@ def _check_channels(arch: dict) -> None:
                 f'num_heads[{i}]={heads}')
         for count in attention_heads:
             high_dim = dim - count * (dim // heads)
-            if sharers and (high_dim < sharers or high_dim % sharers):
+            if branches and (high_dim < branches or high_dim % branches):
                 raise ValueError(
                     f'arch: stage {i} has {heads} heads of {dim // heads} '
                     f'channels; with {count} of them for attention, '
-                    f'{high_dim} channels are left for the {sharers} branches '
-                    'of the high mixer: they need a multiple of that')
-
-
-def _check_layer_scale(values) -> None:
-    if (not isinstance(values, (tuple, list)) or len(values) != NUM_STAGES
-            or not all(v is None or checks.is_number(v) for v in values)):
-        raise ValueError(
-            f"arch['layer_scale_init_values']={values!r} must be "
-            f'{NUM_STAGES} numbers, None where a stage has no layer scale')
+                    f'{high_dim} channels are left for the {branches} '
+                    'branches of the high mixer, which must be a multiple of '
+                    f'{branches}')

@@ -1,4 +1,5 @@
 """iFormer, the Inception Transformer, as an OpenMMLab backbone."""
+import inspect
 from typing import List, Optional, Sequence, Tuple, Union
 
 import torch
@@ -8,12 +9,14 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..registry import BACKBONES
-from . import checks
+from . import arguments
 from .arch import NUM_STAGES, resolve_arch
 from .hub import load_pretrained
 from .layers import BATCH_NORMS, Block, PatchEmbed, Stage, Stem
 from .mixer import InceptionMixer
 from .weights import adapt_state_dict
+
+_LOAD_STATE_DICT = nn.Module.load_state_dict.__code__
 
 
 # The root registry too, so that plain `type='IFormer'` is found from mmdet,
@@ -21,44 +24,46 @@ from .weights import adapt_state_dict
 @MODELS.register_module()
 @BACKBONES.register_module()
 class IFormer(BaseModule):
-    """iFormer backbone: channels split between attention, pooling and
-    convolution in every block.
+    """The iFormer backbone: every block splits its channels between
+    attention, pooling and convolution.
 
     Source: Si et al., "Inception Transformer", NeurIPS 2022, and the released
     weights. The stage outputs equal the authors' network wherever that is
-    defined; maps of any other size are handled as :class:`LowMixer` says.
+    defined; for other sizes of maps see :class:`LowMixer`.
 
     Args:
         arch: ``'small'``, ``'base'``, ``'large'`` or a dict, see
             :func:`~mmiformer.backbone.arch.resolve_arch`.
-        pretrain_img_size: Input size in pixels, an int or ``(H, W)``, that
-            the position maps are stored for; 384 for the ``_384`` weights.
-            Other inputs resize the maps bilinearly.
+        pretrain_img_size: Input size in pixels, an int or ``(H, W)``, of the
+            stored position maps; 384 for the ``_384`` weights. For other
+            inputs the maps are resized bilinearly.
         in_channels: Channels of the input.
-        out_indices: The stages to emit, increasing, of 0 to 3.
+        out_indices: The stages to emit, increasing, of 0 to 3. Stages after
+            the last of them are not built.
         out_norms: A LayerNorm on each emitted map. Dense heads need it: the
             residual stream leaves the stages with a deviation of 2 to 5.
         frozen_stages: -1 freezes nothing, 0 the first patch embedding and
-            position map, k these and the first k stages (their output norms
-            included); what is frozen also stays in eval mode.
+            position map, k the first k stages with their output norms.
+            Frozen modules also stay in eval mode.
         norm_eval: Keep every BatchNorm in eval mode while training.
         norm_cfg: The BatchNorms: ``type`` ``'BN'`` or ``'SyncBN'``, and
             optionally ``requires_grad``, ``eps``, ``momentum``.
-        drop_path_rate: Of the last block; it rises linearly from 0.
-        with_cp: Recompute activations in backward to save memory, for all
-            stages or one bool per stage.
-        window_size: Side of the windows that attention is cut to, for large
-            inputs: in positions of the map that attends (stride 8, 16, 16 and
-            32 of the image in the presets), an int for all stages or one per
-            stage. None, as in the paper: every position sees all others. A
-            window that covers the map is the same as None.
+        drop_path_rate: Of the last block of ``arch``; it rises linearly from
+            0 at the first block.
+        with_cp: Recompute activations in backward to save memory; a bool, or
+            one per stage.
+        window_size: Restricts attention to windows, for large inputs. The
+            side in positions of the map that attends (stride 8, 16, 16 and 32
+            of the image in the presets); an int or None, or one per stage.
+            None, as in the paper: global attention. A window that covers the
+            map is the same as None.
         compile: Compiles ``forward`` by torch.compile at its first call:
             True, or a dict of torch.compile's arguments. With
-            ``dict(dynamic=True)`` one graph serves images of any size. With
+            ``dict(dynamic=True)`` one graph serves images of any size; with
             windows every size has its own.
         init_cfg: ``dict(type='Pretrained', checkpoint=<path, URL or name>)``
             loads released weights (``'mmiformer://iformer_small'``) or those
-            of a trained model that has an iFormer backbone; every tensor must
+            of a trained model with an iFormer backbone; every tensor must
             fit. None: truncated normal.
 
     Shape:
@@ -85,32 +90,32 @@ class IFormer(BaseModule):
                  compile: Union[bool, dict] = False,
                  init_cfg: Union[dict, List[dict], None] = None) -> None:
         arch = resolve_arch(arch)
-        img_size = checks.img_size('pretrain_img_size', pretrain_img_size)
-        checks.positive_int('in_channels', in_channels)
-        checks.out_indices(out_indices, NUM_STAGES)
-        checks.boolean('out_norms', out_norms)
-        checks.frozen_stages(frozen_stages, NUM_STAGES)
-        checks.boolean('norm_eval', norm_eval)
-        norm_cfg = checks.norm_cfg(norm_cfg, BATCH_NORMS)
-        checks.drop_path_rate(drop_path_rate)
-        with_cp = checks.with_cp(with_cp, NUM_STAGES)
-        window_size = checks.window_size(window_size, NUM_STAGES)
-        compile_cfg = checks.compile_cfg(compile, window_size)
-        checks.init_cfg(init_cfg)
+        img_size = arguments.img_size('pretrain_img_size', pretrain_img_size)
+        arguments.positive_int('in_channels', in_channels)
+        out_indices = arguments.out_indices(out_indices, NUM_STAGES)
+        arguments.boolean('out_norms', out_norms)
+        arguments.frozen_stages(frozen_stages, NUM_STAGES)
+        arguments.boolean('norm_eval', norm_eval)
+        norm_cfg = arguments.norm_cfg(norm_cfg, BATCH_NORMS)
+        arguments.drop_path_rate(drop_path_rate)
+        with_cp = arguments.with_cp(with_cp, NUM_STAGES)
+        window_size = arguments.window_size(window_size, NUM_STAGES)
+        compile_cfg = arguments.compile_cfg(compile, window_size)
+        arguments.init_cfgs(init_cfg)
         super().__init__(init_cfg)
-        self.deployed = False
 
         self.arch = arch
-        self.out_indices = tuple(out_indices)
+        self.out_indices = out_indices
         self.frozen_stages = frozen_stages
         self.norm_eval = norm_eval
+        self.deployed = False
 
         last = max(sum(arch['depths']) - 1, 1)
         drop_paths = [drop_path_rate * i / last for i in range(last + 1)]
         grid = tuple(_halve(_halve(side)) for side in img_size)
         dims = (in_channels, *arch['embed_dims'])
         self.stages = nn.ModuleList()
-        for i, dim in enumerate(arch['embed_dims']):
+        for i, dim in enumerate(arch['embed_dims'][:out_indices[-1] + 1]):
             blocks = nn.ModuleList()
             for heads in arch['attention_heads'][i]:
                 mixer = InceptionMixer(
@@ -145,23 +150,25 @@ class IFormer(BaseModule):
         if compile_cfg is not None:
             self.compile(**compile_cfg)
 
-    def forward(self, x: Tensor) -> Tuple[Tensor, ...]:  # (B, C_in, H, W)
+    def forward(self, x: Tensor) -> Tuple[Tensor, ...]:
+        """``(B, C_in, H, W)`` to one ``(B, C_i, H_i, W_i)`` for each of
+        ``out_indices``."""
         outs = []
         for i, stage in enumerate(self.stages):
             x = stage(x)
             if i in self.out_indices:
                 outs.append(stage.emit(x))
-        return tuple(outs)  # of (B, C_i, H_i, W_i)
+        return tuple(outs)
 
     def init_weights(self) -> None:
         """Loads the ``Pretrained`` checkpoint of ``init_cfg``, if any.
 
-        Unlike mmengine's lenient initialiser, a checkpoint that is missing,
-        damaged or does not fit raises, see
+        Unlike mmengine's lenient initialiser, this raises if the checkpoint
+        is missing, damaged or does not fit, see
         :func:`~mmiformer.backbone.hub.load_pretrained`.
         """
         done, init_cfg = self.is_init, self.init_cfg
-        cfgs = [init_cfg] if isinstance(init_cfg, dict) else init_cfg or []
+        cfgs = arguments.init_cfgs(init_cfg)
         pretrained = [cfg for cfg in cfgs
                       if cfg['type'] in ('Pretrained', PretrainedInit)]
         self.init_cfg = [cfg for cfg in cfgs if cfg not in pretrained]
@@ -172,13 +179,13 @@ class IFormer(BaseModule):
 
     @torch.no_grad()
     def switch_to_deploy(self) -> None:
-        """Makes the network faster for inference, for good.
+        """Folds the network for faster inference; cannot be undone.
 
-        Every change is an identity: BatchNorm goes into the convolution
-        before it, layer scale into the product before it, the fusion's
-        addition into its kernel, and on a CPU products take GELU and the
-        residual along. Outputs stay the same to 3e-5 of a map's deviation.
-        What is folded cannot be trained, nor loaded anew.
+        Every step is an identity: BatchNorm is folded into the convolution
+        before it, layer scale into the layer before it, and the fusion's
+        addition into its kernel; on a CPU, GELU and residuals are fused into
+        linear layers. Outputs stay the same to 3e-5 of a map's deviation.
+        A folded network can neither be trained nor load weights.
         """
         if self.deployed:
             return
@@ -191,10 +198,10 @@ class IFormer(BaseModule):
         self.deployed = True
 
     def train(self, mode: bool = True) -> 'IFormer':
-        """Sets the mode; what is frozen stays in eval mode.
+        """Sets the mode; frozen modules stay in eval mode.
 
         Raises:
-            RuntimeError: It is to train after :meth:`switch_to_deploy`.
+            RuntimeError: Training after :meth:`switch_to_deploy`.
         """
         if mode and self.deployed:
             raise RuntimeError(
@@ -214,15 +221,30 @@ class IFormer(BaseModule):
             return [self.stages[0].patch_embed]
         return list(self.stages[:max(self.frozen_stages, 0)])
 
-    def _load_from_state_dict(self, state_dict, prefix, *args) -> None:
-        # Every road of loading comes through here: load_state_dict, the
-        # detector's or segmentor's, and mmengine's load_from and resume.
+    def _load_from_state_dict(self, state_dict, prefix, local_metadata,
+                              strict, *args) -> None:
+        # Every load ends here: load_state_dict of this module or of a
+        # detector or segmentor, and mmengine's load_from and resume.
         if self.deployed:
             raise RuntimeError(
                 'switch_to_deploy() has folded norms and scales into other '
                 'weights: load before it is called')
-        adapt_state_dict(self, state_dict, prefix)
-        super()._load_from_state_dict(state_dict, prefix, *args)
+        adapt_state_dict(self, state_dict, prefix, _is_strict(strict))
+        super()._load_from_state_dict(
+            state_dict, prefix, local_metadata, strict, *args)
+
+
+def _is_strict(strict: bool) -> bool:
+    """Whether the ``load_state_dict`` that is running was asked to be strict.
+
+    torch (2.13) tells the modules True whatever its caller has said, so that
+    has to be read from its frame. mmengine's loaders, which also say True, are
+    functions of their own.
+    """
+    frame = inspect.currentframe()
+    while frame and frame.f_code is not _LOAD_STATE_DICT:
+        frame = frame.f_back
+    return strict and (not frame or frame.f_locals.get('strict', True))
 
 
 def _init_weights(module: nn.Module) -> None:

@@ -75,11 +75,11 @@ def resize_pos_embed(pos_embed: Tensor, size: Tuple[int, int]) -> Tensor:
 
     Args:
         pos_embed: ``(1, h, w, C)``.
-        size: The grid wanted, ``(H, W)``.
+        size: The new grid, ``(H, W)``.
 
     Returns:
-        ``(1, H, W, C)``, bilinear between cell centres; the same tensor where
-        the grid is the same.
+        ``(1, H, W, C)``, bilinear between cell centres; ``pos_embed`` itself
+        if it has this grid.
     """
     if tuple(pos_embed.shape[1:3]) == tuple(size):
         return pos_embed
@@ -93,7 +93,7 @@ class DropPath(nn.Module):
     """Drops a residual branch for whole samples while training.
 
     Source: Huang et al., "Deep Networks with Stochastic Depth", ECCV 2016;
-    what is kept is scaled by ``1 / (1 - rate)``.
+    the samples that are kept are scaled by ``1 / (1 - rate)``.
     """
 
     def __init__(self, rate: float) -> None:
@@ -125,7 +125,7 @@ class Mlp(nn.Module):
 
 
 class LayerScale(nn.Module):
-    """A learned factor per channel on a residual branch."""
+    """A learned scale per channel of a residual branch."""
 
     def __init__(self, dim: int, init_value: float) -> None:
         super().__init__()
@@ -136,8 +136,8 @@ class LayerScale(nn.Module):
 
 
 class Block(nn.Module):
-    """``x + mixer(norm(x))``, then ``x + mlp(norm(x))``, each branch through
-    layer scale (where the stage has it) and drop path."""
+    """``x + mixer(norm(x))``, then ``x + mlp(norm(x))``, each branch with
+    layer scale (if the stage has it) and drop path."""
 
     def __init__(self, dim: int, mixer: InceptionMixer, mlp_ratio: float,
                  drop_path: float,
@@ -178,14 +178,14 @@ class Block(nn.Module):
 
 
 class Stage(nn.Module):
-    """Patch embedding, position map, blocks, and the norm of the output.
+    """Patch embedding, position map, blocks and output norm.
 
     Args:
         patch_embed: ``(B, C_in, H, W)`` to ``(B, dim, h, w)``.
         dim: Channels of the stage.
         pos_embed_size: Grid ``(h, w)`` of the position map.
-        blocks: The blocks, channels last.
-        out_norm: Whether the emitted map gets a LayerNorm.
+        blocks: Of :class:`Block`.
+        out_norm: Whether :meth:`emit` applies a LayerNorm.
         with_cp: Whether the blocks recompute their activations in backward.
     """
 
@@ -200,7 +200,8 @@ class Stage(nn.Module):
             nn.LayerNorm(dim, eps=LAYER_NORM_EPS) if out_norm else None)
         self.with_cp = with_cp
 
-    def forward(self, x: Tensor) -> Tensor:  # (B, C_in, H, W)
+    def forward(self, x: Tensor) -> Tensor:
+        """``(B, C_in, H, W)`` to ``(B, dim, h, w)``, without the norm."""
         x = self.patch_embed(x).permute(0, 2, 3, 1)  # (B, h, w, dim)
         x = x + resize_pos_embed(self.pos_embed, x.shape[1:3])
         for block in self.blocks:
@@ -208,11 +209,11 @@ class Stage(nn.Module):
                 x = checkpoint(block, x, use_reentrant=False)
             else:
                 x = block(x)
-        return x.permute(0, 3, 1, 2)  # (B, dim, h, w)
+        return x.permute(0, 3, 1, 2)
 
-    def emit(self, x: Tensor) -> Tensor:  # (B, dim, h, w), in and out
-        """The map that leaves the backbone: normalised, and contiguous since
-        mmcv's operators (RoIAlign) read NCHW memory."""
+    def emit(self, x: Tensor) -> Tensor:
+        """The map as the backbone returns it, ``(B, dim, h, w)``: normalised,
+        and contiguous since mmcv's operators (RoIAlign) read NCHW memory."""
         if self.out_norm is not None:
             x = self.out_norm(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
         return x.contiguous()

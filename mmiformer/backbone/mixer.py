@@ -1,9 +1,10 @@
-"""The Inception mixer (paper, section 3.1): high frequencies by pooling and
-convolution, low frequencies by attention, side by side over the channels.
+"""The Inception mixer (paper, section 3.1): pooling and convolution for the
+high frequencies and attention for the low ones, in parallel on parts of the
+channels.
 
-Maps are (B, H, W, C) from end to end, so that nothing is copied between
-layouts: norms and products run over the trailing axis, and torch knows the
-permuted views as channels-last."""
+Maps are (B, H, W, C) throughout, so that no layout is copied: norms and linear
+layers work on the last axis, and the permuted views are torch's channels-last
+format."""
 from functools import partial
 from typing import Callable, List, Optional, Sequence
 
@@ -16,25 +17,27 @@ from .products import Linear, Pointwise
 
 def convolve(conv: Callable[[Tensor], Tensor],
              x: Tensor) -> Tensor:  # (B, H, W, C_in)
-    """Any other convolution; the permuted maps are views, channels last."""
+    """Applies an NCHW convolution to an NHWC map without copying it."""
     return conv(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
 
 
 def max_pool(x: Tensor, kernel_size: int = 3
              ) -> Tensor:  # (B, H, W, C), in and out
-    """Max-pooling, stride 1; the kernel's side is odd."""
+    """Max-pooling with stride 1 and an odd kernel."""
+    # The tracing ONNX exporter makes constants of the in-place code below.
+    tracing = torch.compiler.is_compiling() or torch.jit.is_tracing()
     if (kernel_size != 3 or x.requires_grad or x.device.type != 'cpu'
-            or torch.compiler.is_compiling()):
+            or tracing):
         x = F.max_pool2d(x.permute(0, 3, 1, 2), kernel_size, stride=1,
                          padding=kernel_size // 2)
         return x.permute(0, 2, 3, 1)
-    # Without a gradient nobody needs the indices, which cost torch more than
-    # the maxima do.
+    # Faster on a CPU: without gradients the indices are not needed, and they
+    # cost torch more time than the maxima.
     return _maximum_of_three(_maximum_of_three(x, 1), 2)
 
 
 def _maximum_of_three(x: Tensor, axis: int) -> Tensor:
-    """Of each value and its neighbours along an axis."""
+    """The maximum of each value and its two neighbours along an axis."""
     size = x.shape[axis]
     if size == 1:
         return x
@@ -51,7 +54,7 @@ def _maximum_of_three(x: Tensor, axis: int) -> Tensor:
 
 def avg_pool(x: Tensor, kernel_size: int
              ) -> Tensor:  # (B, H, W, C), in and out
-    """Average-pooling, stride 1, of what lies inside the map."""
+    """Average-pooling with stride 1; padding does not count."""
     x = F.avg_pool2d(x.permute(0, 3, 1, 2), kernel_size, stride=1,
                      padding=kernel_size // 2, count_include_pad=False)
     return x.permute(0, 2, 3, 1)
@@ -61,9 +64,10 @@ class DepthwiseBranch(nn.Module):
     """One half of the high mixer: 1x1 convolution, then depthwise 3x3.
 
     Args:
-        dim: Channels in; twice as many go out, as in the released weights.
-        kernel_size: Side of the second kernel, odd.
-        dense: Whether that one is a full convolution, not a depthwise one.
+        dim: Input channels; the output has twice as many, as in the released
+            weights.
+        kernel_size: Of the second convolution, odd.
+        dense: Makes the second convolution a full one, not depthwise.
     """
 
     def __init__(self, dim: int, kernel_size: int = 3,
@@ -83,8 +87,8 @@ class MaxPoolBranch(nn.Module):
     """The other half of the high mixer: 3x3 max-pooling, then 1x1 convolution.
 
     Args:
-        dim: Channels in; twice as many go out.
-        kernel_size: Side of the pooling window, odd.
+        dim: Input channels; the output has twice as many.
+        kernel_size: Of the pooling window, odd.
         pool: :func:`max_pool` or :func:`avg_pool`.
     """
 
@@ -101,11 +105,11 @@ class MaxPoolBranch(nn.Module):
 
 def in_windows(function: Callable[[Tensor], Tensor], x: Tensor,
                side: int) -> Tensor:  # (B, H, W, C)
-    """Applies a function of maps to every window of a map by itself.
+    """Applies a function to each window of a map independently.
 
-    Windows start at the top left; those at the bottom and right edges are
-    what is left of the map. For attention that equals padding to whole
-    windows with what is padded masked.
+    Windows start at the top left; those at the bottom and right edges may be
+    smaller. For attention this equals padding the map to whole windows and
+    masking the padding.
     """
     rows = []
     for row in _whole_and_rest(x, side, 1):
@@ -123,7 +127,7 @@ def in_windows(function: Callable[[Tensor], Tensor], x: Tensor,
 
 
 def _whole_and_rest(x: Tensor, side: int, axis: int) -> List[Tensor]:
-    """The part that whole windows cover, and what is left, if any."""
+    """Splits an axis into what whole windows cover and the rest, if any."""
     size = x.shape[axis]
     parts = x.split((size - size % side, size % side), axis)
     return [part for part in parts if part.shape[axis]]
@@ -133,15 +137,15 @@ class LowMixer(nn.Module):
     """Multi-head self-attention, on a pooled map in the early stages.
 
     Any map size works: the pooled grid is the ceiling of ``H / pool_stride``,
-    averages ignore what lies outside the map, and the upsampled result is
-    cropped to the incoming ``(H, W)``.
+    averages ignore padding, and the upsampled result is cropped to the input's
+    ``(H, W)``.
 
     Args:
         dim: Channels in and out.
-        num_heads: Attention heads; ``dim`` is a multiple of it.
-        pool_stride: Side of the average-pooling window; 1 pools nothing.
-        window_size: Side of the windows that attend by themselves, in
-            positions of the pooled map; None for the whole map.
+        num_heads: Attention heads, a divisor of ``dim``.
+        pool_stride: Stride of the average pooling; 1: no pooling.
+        window_size: Side of the attention windows in positions of the pooled
+            map; None: attention over the whole map.
     """
 
     def __init__(self, dim: int, num_heads: int, pool_stride: int,
@@ -173,14 +177,14 @@ class LowMixer(nn.Module):
         batch, h, w, _ = qkv.shape
         q, k, v = qkv.reshape(batch, h * w, 3, self.num_heads, -1).permute(
             2, 0, 3, 1, 4)  # each (B, heads, h w, head dim), views
-        # The fused kernels never hold an (h w, h w) map. There is no output
-        # projection: the mixer's 1x1 convolution follows.
+        # The fused kernels never store an (h w, h w) map. There is no output
+        # projection, since the mixer's 1x1 convolution follows.
         x = F.scaled_dot_product_attention(q, k, v)
         return x.transpose(1, 2).reshape(batch, h, w, -1)  # (B, h, w, dim)
 
 
 class Fusion(nn.Conv2d):
-    """``x`` and a depthwise 3x3 convolution of it.
+    """``x`` plus a depthwise 3x3 convolution of it.
 
     Args:
         dim: Channels in and out.
@@ -191,7 +195,7 @@ class Fusion(nn.Conv2d):
         self.register_buffer('folded', None, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:  # (B, H, W, dim), in and out
-        # In bf16 a kernel of 1 + w would have lost most of w.
+        # In bf16 the folded kernel, 1 + w, would lose most digits of w.
         if self.folded is None or x.dtype != torch.float32 or (
                 torch.is_autocast_enabled(x.device.type)):
             return x + convolve(super().forward, x)
@@ -199,13 +203,13 @@ class Fusion(nn.Conv2d):
             F.conv2d, weight=self.folded, padding=1, groups=self.groups), x)
 
     def switch_to_deploy(self) -> None:
-        """Puts the addition into the centre of the kernel."""
+        """Folds the addition of ``x`` into the centre of the kernel."""
         self.folded = self.weight.clone()
         self.folded[:, :, 1, 1] += 1
 
 
-# The branches of the high mixer: the module's name, and how it is built. The
-# first and the third are the paper's.
+# The branches of the high mixer: attribute name and constructor. 'depthwise'
+# and 'max_pool' are the paper's, the others are for ablations.
 HIGH_BRANCHES = {
     'depthwise': ('depthwise_branch', DepthwiseBranch),
     'conv': ('conv_branch', partial(DepthwiseBranch, dense=True)),
@@ -216,19 +220,16 @@ ATTENTION = 'attention'
 
 
 class InceptionMixer(nn.Module):
-    """Splits the channels over the branches, joins and fuses their outputs.
+    """Splits the channels over the branches, then joins and fuses the outputs.
 
     Args:
         dim: Channels in and out.
-        low_dim: Channels that go to attention; the others are shared equally
-            by the branches of the high mixer.
-        num_heads: Attention heads of the low mixer.
-        pool_stride: Average pooling before attention.
-        window_size: Windows of the attention, see :class:`LowMixer`.
+        low_dim: Channels for attention; the branches of the high mixer share
+            the others equally.
+        num_heads, pool_stride, window_size: Of the :class:`LowMixer`.
         branches: Keys of :data:`HIGH_BRANCHES`, and ``'attention'``.
         kernel_size: Of the high mixer, odd.
-        fusion: Whether a depthwise convolution mixes what the branches give,
-            or it is only concatenated.
+        fusion: Fuse the concatenated outputs by a depthwise convolution.
     """
 
     def __init__(self, dim: int, low_dim: int, num_heads: int,

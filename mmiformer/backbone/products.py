@@ -1,29 +1,31 @@
-"""Matrix products over the trailing axis, alone or with what follows them."""
+"""Linear layers and 1x1 convolutions of channels-last maps, optionally fused
+with the GELU or the addition that follows."""
 from typing import Optional
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-# oneDNN's products with GELU or an addition in the same pass, which
-# torch.compile emits on CPUs too. Private to torch, so perhaps not there.
+# oneDNN's linear layer with GELU or an addition in the same kernel, which
+# torch.compile emits on CPUs too. Private to torch (2.13), so it may be absent.
 FUSED = torch.backends.mkldnn.is_available() and hasattr(
     torch.ops.mkldnn, '_linear_pointwise')
-DTYPES = (torch.float32, torch.bfloat16)[
-    :1 + (FUSED and torch.ops.mkldnn._is_mkldnn_bf16_supported())]
+DTYPES = [torch.float32]
+if FUSED and torch.ops.mkldnn._is_mkldnn_bf16_supported():
+    DTYPES.append(torch.bfloat16)
 
 
 class _Product(nn.Module):
-    """What linear layers and 1x1 convolutions have in common here."""
+    """The forward pass that both layers share."""
     fused = False
 
     def forward(self, x: Tensor, gelu: bool = False,
                 add: Optional[Tensor] = None) -> Tensor:
-        """The product, then perhaps GELU or an addition.
+        """Applies the layer, then optionally GELU or an addition.
 
         Args:
-            x: ``(B, H, W, C_in)``, or a part of the channels of a wider map,
-                which is used where it lies.
+            x: ``(B, H, W, C_in)``; may be a slice of the channels of a wider
+                map, which is not copied.
             gelu: Whether an exact GELU follows.
             add: ``(B, H, W, C_out)`` to add, if any; not with ``gelu``.
 
@@ -48,14 +50,13 @@ class _Product(nn.Module):
         return y if add is None else add + y
 
     def switch_to_deploy(self) -> None:
-        """Lets products on a CPU use the fused kernels in inference."""
+        """Uses the fused kernels for inference on a CPU."""
         self.fused = FUSED
 
 
 def _fused_dtype(x: Tensor) -> Optional[torch.dtype]:
-    """In which dtype, autocast's if it is on, a fused kernel computes; None
-    where there is none: elsewhere than on a CPU, and for what is part of a
-    gradient or seen by a tracer."""
+    """The dtype of the fused kernel, autocast's if that is on. None if it
+    cannot be used: not on a CPU, with gradients, or while tracing."""
     if (x.device.type != 'cpu' or x.requires_grad
             or torch.compiler.is_compiling() or torch.jit.is_tracing()):
         return None

@@ -1,4 +1,4 @@
-"""Loads released and trained weights into the backbone, all or nothing."""
+"""Fits released and trained weights to the backbone; reads no files."""
 import re
 from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple, Union
 
@@ -31,13 +31,15 @@ RELEASED_NAMES: Tuple[Tuple[str, Union[str, Callable, None]], ...] = (
     (r'^head\.', None),
 )
 
-# A checkpoint may lack these: the released network has but one output norm,
+# May be missing, or in the way: the released network has only one output norm,
 # and old versions of torch did not count batches.
 OPTIONAL = re.compile(r'\.out_norm\.|\.num_batches_tracked$')
 
-# Where downstream files keep the weights.
+# Keys under which checkpoints keep the weights.
 WRAPPERS = ('state_dict', 'model')
-MOST_WRAPPERS = 4  # around one another; a file may hold itself
+MAX_WRAPPERS = 4  # one in another; a dict may contain itself
+
+STAGE = re.compile(r'stages\.([0-3])\.')
 
 
 def rename(name: str) -> Optional[str]:
@@ -51,76 +53,98 @@ def rename(name: str) -> Optional[str]:
     return name
 
 
-def unwrap(checkpoint: Mapping[str, Any]) -> Dict[str, Any]:
+def unwrap(checkpoint: Mapping[str, Any],
+           prefix: Optional[str] = None) -> Dict[str, Any]:
     """The backbone's weights out of any of the usual wrappings.
 
     Args:
         checkpoint: Plain names, or below ``state_dict`` or ``model``, with or
-            without the prefixes ``module.`` and ``backbone.``. Where some
-            names have the latter, the others belong to other modules.
+            without the prefix ``module.``.
+        prefix: Take only the names that begin with it, by default
+            ``backbone.`` where there are any: the others belong to other
+            modules.
 
     Returns:
         Names relative to the backbone, and their values.
     """
-    for _ in range(MOST_WRAPPERS):
+    for _ in range(MAX_WRAPPERS):
         checkpoint = next((checkpoint[key] for key in WRAPPERS if isinstance(
             checkpoint.get(key), Mapping)), checkpoint)
     weights = {str(name): value for name, value in checkpoint.items()}
-    for prefix in ('module.', 'backbone.'):
-        inner = {name[len(prefix):]: value for name, value in weights.items()
-                 if name.startswith(prefix)}
-        weights = inner or weights
-    return weights
+    if prefix:
+        return below(weights, prefix)
+    weights = below(weights, 'module.') or weights
+    return below(weights, 'backbone.') or weights
+
+
+def below(weights: Mapping[str, Any], prefix: str) -> Dict[str, Any]:
+    """What has names that begin with the prefix, without it."""
+    return {name[len(prefix):]: value for name, value in weights.items()
+            if name.startswith(prefix)}
 
 
 def adapt_state_dict(model: nn.Module, state_dict: Dict[str, Any],
-                     prefix: str = '') -> None:
+                     prefix: str = '', strict: bool = True) -> None:
     """Rewrites what a state dict holds for an IFormer into its own names.
 
-    Renames released weights, drops their classification head, and resizes
-    position maps of another grid. Output norms that the checkpoint lacks keep
-    their present values. One log line says what was done. Whatever ``strict``
-    says, what does not fit raises: load other parts into their own modules.
+    Renames released weights, drops their classification head and the stages
+    that the model does not have, and resizes position maps of another grid.
+    One log line says what was done.
 
     Args:
         model: The backbone.
         state_dict: Changed in place, below ``prefix`` only.
-        prefix: Where the backbone stands in it; empty where it is the root.
+        prefix: Where the backbone is in it; empty where it is the root.
+        strict: Raise unless everything fits; output norms that the checkpoint
+            lacks keep their present values. False leaves it to the caller to
+            report missing and unexpected names.
 
     Raises:
-        ValueError: The checkpoint holds nothing for the backbone, lacks a
-            tensor, or has one that is unknown or of another shape.
+        ValueError: ``strict``, and the checkpoint has nothing for the
+            backbone, lacks a tensor, or has one that is unknown or of another
+            shape.
     """
-    if prefix:
-        source = {key[len(prefix):]: value for key, value in state_dict.items()
-                  if key.startswith(prefix)}
-    else:
-        source = unwrap(state_dict)
-    renamed = {name: rename(name) for name in source}
-    weights = {new: source[old] for old, new in renamed.items()
-               if new is not None}
+    source = below(state_dict, prefix) if prefix else unwrap(state_dict)
     own = model.state_dict()
-    notes = _resize_pos_embeds(weights, own)
-    _check_fit(weights, own, prefix)
-
-    dropped = [old for old, new in renamed.items()
-               if new is None or new not in own]
-    fresh = [name for name in own if '.out_norm.' in name
-             and name not in weights]
-    weights = {name: value for name, value in weights.items() if name in own}
-    if dropped:
-        notes.append(f'dropped {", ".join(dropped)}')
-    if fresh:
-        notes.append(f'not in it: {", ".join(fresh)}')
-    print_log(
-        f'{type(model).__name__}: loaded {len(weights)} of '
-        f'{len(source) - len(dropped)} tensors' +
-        ''.join(f'; {note}' for note in notes), logger='current')
-
+    weights, notes = _rename_all(source, own)
+    notes += _resize_pos_embeds(weights, own)
+    counts = f'{len(own.keys() & weights)} of {len(weights)}'
+    if strict:
+        _check_fit(weights, own, prefix)
+        if fresh := [name for name in own if '.out_norm.' in name
+                     and name not in weights]:
+            notes.append(f'not in it: {", ".join(fresh)}')
+        weights = {**own, **weights}
+    print_log(f'{type(model).__name__}: loaded {counts} tensors' +
+              ''.join(f'; {note}' for note in notes), logger='current')
     for key in [key for key in state_dict if key.startswith(prefix)]:
         del state_dict[key]
-    for name, value in own.items():
-        state_dict[prefix + name] = weights.get(name, value)
+    state_dict.update({prefix + name: value
+                       for name, value in weights.items()})
+
+
+def _rename_all(source: Mapping[str, Any], own: Mapping[str, Tensor]
+                ) -> Tuple[Dict[str, Any], List[str]]:
+    """What may be loaded, by our names; and notes of what is not, on
+    purpose."""
+    weights, dropped, unbuilt = {}, [], []
+    built = {name.split('.')[1] for name in own if STAGE.match(name)}
+    for old, value in source.items():
+        new = rename(old)
+        stage = STAGE.match(new or '')
+        if stage and stage[1] not in built:
+            unbuilt.append(stage[1])
+        elif new is None or new not in own and OPTIONAL.search(new):
+            dropped.append(old)
+        else:
+            weights[new] = value
+    notes = []
+    if dropped:
+        notes.append(f'dropped {", ".join(dropped)}')
+    if unbuilt:
+        notes.append(f'skipped {len(unbuilt)} tensors of stages not built for '
+                     f'these out_indices: {", ".join(sorted(set(unbuilt)))}')
+    return weights, notes
 
 
 def _resize_pos_embeds(weights: Dict[str, Tensor],
@@ -131,45 +155,42 @@ def _resize_pos_embeds(weights: Dict[str, Tensor],
         if (not name.endswith('.pos_embed') or name not in own
                 or getattr(value, 'ndim', 0) != 4):
             continue
-        size = tuple(own[name].shape[1:3])
-        if tuple(value.shape[1:3]) != size:
-            stored = value.untyped_storage().nbytes()
-            if not 0 < value.numel() * value.element_size() <= stored:
-                raise ValueError(f'{name} {tuple(value.shape)} is empty, or '
-                                 f'more than the {stored} bytes stored for it')
-            weights[name] = resize_pos_embed(value.float(), size).to(value)
-            notes.append(f'resized {name} from {value.shape[1]}x'
-                         f'{value.shape[2]} to {size[0]}x{size[1]}')
+        old, new = tuple(value.shape[1:3]), tuple(own[name].shape[1:3])
+        if old != new:
+            weights[name] = resize_pos_embed(value.float(), new).to(value)
+            notes.append(f'resized {name} from {old[0]}x{old[1]} to '
+                         f'{new[0]}x{new[1]}')
     return notes
 
 
 def _check_fit(weights: Mapping[str, Any], own: Mapping[str, Tensor],
                prefix: str) -> None:
     where = f'below {prefix!r} ' if prefix else ''
-    if not set(weights) & set(own):
+    if not own.keys() & weights:
         names = _listing(sorted(weights)) if weights else 'nothing'
         raise ValueError(
             f'the checkpoint matches no tensor of the iFormer backbone: it '
             f'holds {where}{names}. Released classification weights and those '
             "of other models' backbones go into "
             "backbone.init_cfg=dict(type='Pretrained', checkpoint=...)")
-    missing = [name for name in own
-               if name not in weights and not OPTIONAL.search(name)]
-    unknown = [name for name in weights
-               if name not in own and not OPTIONAL.search(name)]
-    misfits = [
-        f'{name} {tuple(getattr(value, "shape", ()))} instead of '
-        f'{tuple(own[name].shape)}' for name, value in weights.items()
-        if name in own and getattr(value, 'shape', None) != own[name].shape]
-    if missing or unknown or misfits:
-        parts = [f'{what} {len(names)}: {_listing(names)}' for what, names in (
-            ('missing', missing), ('unknown', unknown),
-            ('of another shape', misfits)) if names]
+    problems = {
+        'missing': [name for name in own if name not in weights
+                    and not OPTIONAL.search(name)],
+        'unknown': [name for name in weights if name not in own],
+        'of another shape': [
+            f'{name} {tuple(getattr(value, "shape", ()))} instead of '
+            f'{tuple(own[name].shape)}' for name, value in weights.items()
+            if name in own and getattr(value, 'shape', None)
+            != own[name].shape]}
+    if any(problems.values()):
         raise ValueError(
             f'the checkpoint fits the iFormer backbone {where}only in part '
-            f'(is arch the same?); ' + '; '.join(parts))
+            '(is arch the same?); ' + '; '.join(
+                f'{what} {len(names)}: {_listing(names)}'
+                for what, names in problems.items() if names))
 
 
-def _listing(names: List[str], most: int = 20) -> str:
-    rest = f' and {len(names) - most} more' if len(names) > most else ''
-    return ', '.join(names[:most]) + rest
+def _listing(names: List[str], maximum: int = 20) -> str:
+    rest = len(names) - maximum
+    return ', '.join(names[:maximum]) + (f' and {rest} more' if rest > 0
+                                         else '')

@@ -8,18 +8,21 @@ from torch import nn
 
 from ..backbone import IFormer
 from ..backbone.weights import unwrap
+from ..registry import HOOKS
 
 HEAD = 'head.'  # of the released checkpoints: one linear layer
 
 
+@HOOKS.register_module()
 class LoadBackboneHook(Hook):
-    """Lets ``load_from`` take the weights of a backbone alone.
+    """Makes ``load_from`` accept a checkpoint of a backbone alone.
 
-    mmengine hands a module only those names of a checkpoint that begin with
-    the module's own. A released checkpoint has no ``backbone.`` before its
-    names, so they would all be left out; this hook puts it there. Its head
-    goes to the linear layer of mmpretrain's ``LinearClsHead``, where there is
-    one of as many classes. Other checkpoints pass unchanged.
+    mmengine gives each module the names of a checkpoint that begin with the
+    module's own name. A released checkpoint has no ``backbone.`` prefix, so
+    mmengine would skip all of it; this hook adds the prefix. The classifier
+    of the checkpoint goes to mmpretrain's ``LinearClsHead`` if that has as
+    many classes. A checkpoint of a whole model, with a ``backbone.`` in any
+    name, is left as it is.
     """
 
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
@@ -28,19 +31,21 @@ class LoadBackboneHook(Hook):
             model = model.module
         if not isinstance(getattr(model, 'backbone', None), IFormer):
             return
-        weights = checkpoint.get('state_dict', checkpoint)
-        if any(name.startswith('backbone.') for name in weights):
+        # Of a whole model saved by DistributedDataParallel, too: mmengine
+        # strips `module.` only after this hook.
+        names = checkpoint.get('state_dict', checkpoint)
+        if any('backbone.' in name for name in names):
             return
         linear = getattr(getattr(model, 'head', None), 'fc', None)
         renamed = OrderedDict()
         for name, value in unwrap(checkpoint).items():
-            own = name.startswith(HEAD) and isinstance(linear, nn.Linear)
-            renamed[(f'{HEAD}fc.{name[len(HEAD):]}' if own else
-                     f'backbone.{name}')] = value
+            is_head = name.startswith(HEAD) and isinstance(linear, nn.Linear)
+            renamed[f'{HEAD}fc.{name[len(HEAD):]}' if is_head else
+                    f'backbone.{name}'] = value
         weight = renamed.get(f'{HEAD}fc.weight')
         if weight is not None and weight.shape != linear.weight.shape:
-            print_log(f'the head of {len(weight)} classes is left out, the '
-                      f'model has {linear.out_features}', logger='current')
+            print_log(f'dropped the head of {len(weight)} classes: the model '
+                      f'has {linear.out_features}', logger='current')
             for name in ('weight', 'bias'):
                 renamed.pop(f'{HEAD}fc.{name}', None)
         checkpoint['state_dict'] = renamed

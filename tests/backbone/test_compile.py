@@ -8,7 +8,7 @@ from conftest import TINY
 from torch._dynamo.utils import counters
 
 from mmiformer import IFormer
-from mmiformer.backbone import checks
+from mmiformer.backbone import arguments
 
 ARCH = dict(TINY, depths=(1, 1, 1, 1), attention_heads=(1, 2, 3, 5))
 CFG = dict(backend='aot_eager', fullgraph=True)  # no code is generated
@@ -41,8 +41,8 @@ def assert_close(results):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize('deploy', [
-    False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize('deploy', [False, True])
 @torch.no_grad()
 def test_one_graph_serves_all_sizes(deploy):
     models = pair(dict(CFG, dynamic=True))
@@ -56,6 +56,7 @@ def test_one_graph_serves_all_sizes(deploy):
     assert graphs() == 1
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_a_graph_for_each_size_with_windows():
     models = [model.eval() for model in pair(CFG, window_size=(4, 2, 2, None))]
@@ -63,7 +64,10 @@ def test_a_graph_for_each_size_with_windows():
         x = torch.rand(2, 3, *size)
         assert_close([model(x) for model in models])
     assert graphs() == 2
-    assert checks.compile_cfg(True, (None, 4)) == dict(dynamic=False)
+
+
+def test_windows_refuse_dynamic_sizes():
+    assert arguments.compile_cfg(True, (None, 4)) == dict(dynamic=False)
     with pytest.raises(ValueError, match='leave dynamic out'):
         IFormer(ARCH, window_size=4, compile=dict(dynamic=True))
 
@@ -95,6 +99,7 @@ def test_by_default_a_second_size_ends_recompiling():
     assert seen == [1, 2, 3, 3, 3, 3, 3, 3]
 
 
+@pytest.mark.slow
 def test_training_has_no_graph_break():
     models = pair(CFG, drop_path_rate=0.)
     x = torch.rand(2, 3, 72, 56)

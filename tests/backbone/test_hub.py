@@ -1,177 +1,232 @@
-"""The released weights by name: the right file, or an error."""
+"""Finding checkpoints: by the authors' names, by URL, by path."""
 import hashlib
+import os
+import subprocess
+import sys
+import time
 
+import huggingface_hub
 import pytest
 import torch
-from file_server import BASE, CONTENT, names
+from file_server import REPO
+from huggingface_hub import constants
 from mmengine.runner import CheckpointLoader
 
 from mmiformer import IFormer
-from mmiformer.backbone import download, weights
-from mmiformer.backbone.hub import read_checkpoint
+from mmiformer.backbone import hub
+from mmiformer.backbone.hub import find, read_checkpoint
+
+BASE = 'mmiformer://iformer_base'
+PLACE = f'{REPO}iformer/iformer_base.pth'
+URL = f'https://huggingface.co{PLACE}'
+CONTENT = bytes(range(256)) * 4000  # 1,024,000 bytes
 
 
-def test_a_file_is_downloaded_once(server, cache, capsys):
-    path = weights.find(BASE)
-    assert path == cache / 'iformer_base.pth'
+@pytest.fixture
+def served(server, monkeypatch):
+    """The server with one of the authors' files; retries do not wait."""
+    server.files[PLACE] = CONTENT
+    monkeypatch.setattr(time, 'sleep', lambda seconds: None)
+    return server
+
+
+def files(folder):
+    """Those of a cache that have a content of the server's."""
+    return [path for path in folder.rglob('*') if path.is_file()
+            and path.stat().st_size > 1000]
+
+
+@pytest.mark.parametrize('source', [BASE, URL, f'{URL}?download=true'])
+def test_an_authors_file_is_downloaded_once(source, served, empty_cache):
+    path = find(source)
     assert path.read_bytes() == CONTENT
-    assert names(cache) == ['iformer_base.pth', 'iformer_base.pth.lock']
-    bar = capsys.readouterr().err
-    assert 'iformer_base.pth' in bar and '1.0/1.0 MB' in bar
-    assert weights.find(BASE) == path
-    assert server.asked == [('/mirror/iformer_base.pth', None, None)]
+    assert path.name == 'iformer_base.pth' and empty_cache in path.parents
+    assert find(BASE) == path
+    assert len(downloads(served)) == 1
 
 
-def test_the_sha256(server, cache, monkeypatch, tmp_path):
-    right = hashlib.sha256(CONTENT).hexdigest()
-    monkeypatch.setitem(weights.SHA256, 'iformer_base', right)
-    path = weights.find(BASE)
-    assert weights.sha256(path) == right
-
-    wrong = CONTENT[:-1] + b'?'  # of the same size
-    refusal = (f'is refused: its sha256 is {hashlib.sha256(wrong).hexdigest()}'
-               f" instead of {right}, a third party's figure for "
-               'iformer_base.pth.*name the path of a file that you trust '
-               'instead of mmiformer://iformer_base')
-    path.write_bytes(wrong)
-    with pytest.raises(ValueError, match=f'{path} {refusal}'):
-        weights.find(BASE)
-    assert path.read_bytes() == wrong  # it may have been put there by hand
-
-    path.unlink()
-    server.files['iformer_base.pth'] = wrong
-    with pytest.raises(ValueError, match=refusal) as error:
-        weights.find(BASE)
-    assert (f'It came from {server.url}/mirror/iformer_base.pth and has been '
-            'removed') in str(error.value)
-    assert not list(cache.glob('*.pth')) + list(cache.glob('*.part'))
-
-    monkeypatch.setenv('MMIFORMER_WEIGHTS', str(tmp_path))
-    (tmp_path / 'iformer_base.pth').write_bytes(wrong)
-    with pytest.raises(ValueError, match=refusal):
-        weights.find(BASE)
-    assert (tmp_path / 'iformer_base.pth').read_bytes() == wrong
+def test_every_released_name(served):
+    for name in hub.RELEASED:
+        served.files[f'{REPO}iformer/{name}.pth'] = name.encode()
+        assert find(f'{hub.SCHEME}{name}').read_bytes() == name.encode()
 
 
-def test_without_the_setting_it_is_the_release(server, monkeypatch):
-    asked = []
-
-    def refuse(request, timeout):
-        asked.append(request.full_url)
-        raise OSError('no network')
-
-    monkeypatch.setattr(download, 'urlopen', refuse)
-    monkeypatch.delenv('MMIFORMER_WEIGHTS')
-    url = ('https://huggingface.co/sail/dl2/resolve/main/iformer/'
-           'iformer_large_384.pth')
-    for source in ('mmiformer://iformer_large_384', url, f'{url}?download=1'):
-        with pytest.raises(ConnectionError, match='no network'):
-            weights.find(source)
-    assert asked == [url] * 3
+def downloads(served):
+    """What was asked for a content; the library asks for other things, too."""
+    return [entry for entry in served.asked
+            if entry[0] == 'GET' and 'storage' in entry[1]]
 
 
-def test_a_local_folder(server, monkeypatch, tmp_path, cache):
-    monkeypatch.setenv('MMIFORMER_WEIGHTS', str(tmp_path / 'mine'))
-    with pytest.raises(FileNotFoundError) as error:
-        weights.find(BASE)
-    assert (f'no {tmp_path}/mine/iformer_base.pth: download https://hugging'
-            'face.co/sail/dl2/resolve/main/iformer/iformer_base.pth and put '
-            'it there, or change MMIFORMER_WEIGHTS') in str(error.value)
-    (tmp_path / 'mine').mkdir()
-    (tmp_path / 'mine' / 'iformer_base.pth').write_bytes(CONTENT)
-    assert weights.find(BASE) == tmp_path / 'mine' / 'iformer_base.pth'
-    with pytest.raises(ValueError, match='damaged'):
+def test_a_dropped_connection_is_tried_again(served):
+    served.cuts = [300_000, 200_000]
+    assert find(BASE).read_bytes() == CONTENT
+    assert len(downloads(served)) == 3
+
+
+def test_a_truncated_file_is_an_error_and_not_kept(served, empty_cache):
+    served.cuts = [300_000] + [0] * 20
+    with pytest.raises(ConnectionError) as error:
+        find(BASE)
+    assert_helpful(error)
+    assert not files(empty_cache)
+    served.cuts = []
+    assert find(BASE).read_bytes() == CONTENT
+
+
+def test_a_damaged_download_can_be_mended(served):
+    """By removing what the error names; the cache has links to its files."""
+    with pytest.raises(ValueError, match='damaged.*remove') as error:
         read_checkpoint(BASE)
-    assert (tmp_path / 'mine' / 'iformer_base.pth').exists()  # theirs
-    assert not cache.exists() and not server.asked
+    named = str(error.value).partition('remove ')[2].partition(' and ')[0]
+    assert find(BASE).read_bytes() == CONTENT and len(downloads(served)) == 1
+    os.remove(named)
+    find(BASE)
+    assert len(downloads(served)) == 2
 
 
-def test_unknown_names_and_schemes(server):
-    with pytest.raises(ValueError) as error:
-        weights.find('mmiformer://iformer_tiny')
-    assert str(error.value) == (
-        'mmiformer://iformer_tiny: there are no such weights; choose from '
-        'mmiformer://iformer_small, iformer_base, iformer_large, '
-        'iformer_small_384, iformer_base_384, iformer_large_384')
-    with pytest.raises(ValueError, match='s3://a/b.pth: expected a path, an'):
-        weights.find('s3://a/b.pth')
-    assert not server.asked
+def assert_helpful(error):
+    for words in (BASE, 'HF_ENDPOINT', 'MMIFORMER_WEIGHTS', URL):
+        assert words in str(error.value)
 
 
-def test_any_other_url_and_path(server, cache, monkeypatch):
-    server.files['mine.pth'] = CONTENT
-    monkeypatch.setenv('MMIFORMER_WEIGHTS', '/nowhere')  # the six alone
-    path = weights.find(f'{server.url}/a/mine.pth?key=1')
-    assert path == cache / 'mine.pth' and path.read_bytes() == CONTENT
-    assert weights.find(str(path)) == path
+@pytest.mark.parametrize('status, kind', [
+    (None, FileNotFoundError), (404, FileNotFoundError),
+    (503, ConnectionError), (403, ConnectionError)])
+def test_a_server_that_refuses(status, kind, served, empty_cache):
+    served.status = status
+    if not status:
+        served.files.clear()
+    with pytest.raises(kind, match=str(status or 404)) as error:
+        find(BASE)
+    assert_helpful(error)
+    assert not files(empty_cache)
+
+
+@pytest.mark.parametrize('cached', [False, True])
+@pytest.mark.parametrize('how', ['HF_HUB_OFFLINE', 'no network'])
+def test_offline(how, cached, served, monkeypatch):
+    path = find(BASE) if cached else None
+    kind = ConnectionError
+    if how == 'no network':
+        served.shutdown()
+        served.server_close()
+    else:
+        kind = FileNotFoundError
+        monkeypatch.setattr(constants, 'HF_HUB_OFFLINE', True)
+    if cached:
+        assert find(BASE) == path
+        return
+    with pytest.raises(kind) as error:
+        find(BASE)
+    assert_helpful(error)
+
+
+def test_the_librarys_own_settings(served, tmp_path):
+    """A mirror and a cache by environment, as users set them."""
+    result = subprocess.run(
+        [sys.executable, '-c', 'from mmiformer.backbone.hub import find; '
+         f'print(find({BASE!r}))'], text=True, capture_output=True,
+        env=dict(os.environ, HF_ENDPOINT=served.url, HF_HUB_OFFLINE='0',
+                 HF_HUB_CACHE=str(tmp_path / 'mine')))
+    assert result.stdout.startswith(str(tmp_path / 'mine')), result.stderr
+    assert len(downloads(served)) == 1
+
+
+def test_a_full_disk_is_no_network_problem(served, monkeypatch):
+    def fail(*args):
+        raise OSError(28, 'No space left on device')
+
+    monkeypatch.setattr(huggingface_hub, 'hf_hub_download', fail)
+    with pytest.raises(OSError, match='No space left') as error:
+        find(BASE)
+    assert not isinstance(error.value, (ConnectionError, FileNotFoundError))
+
+
+def test_a_local_folder(served, monkeypatch, tmp_path):
+    monkeypatch.setenv('MMIFORMER_WEIGHTS', str(tmp_path))
     with pytest.raises(FileNotFoundError) as error:
-        weights.find(f'{server.url}/gone.pth')
-    assert 'MMIFORMER_WEIGHTS' not in str(error.value)
+        find(BASE)
+    for words in (f'{tmp_path}/iformer_base.pth', URL, 'MMIFORMER_WEIGHTS'):
+        assert words in str(error.value)
+    (tmp_path / 'iformer_base.pth').write_bytes(CONTENT)
+    assert find(BASE) == tmp_path / 'iformer_base.pth'
+    assert not served.asked
+
+
+def test_unknown_names_and_schemes():
+    with pytest.raises(ValueError) as error:
+        find('mmiformer://iformer_tiny')
+    assert 'iformer_tiny' in str(error.value)
+    assert all(name in str(error.value) for name in hub.RELEASED)
+    with pytest.raises(ValueError, match='s3://a/b.pth: expected a path, an'):
+        find('s3://a/b.pth')
+
+
+def test_paths(tmp_path):
+    (tmp_path / 'w.pth').write_bytes(CONTENT)
+    assert find(str(tmp_path / 'w.pth')) == tmp_path / 'w.pth'
     with pytest.raises(FileNotFoundError, match='no checkpoint.*gone.pth'):
-        weights.find(str(cache / 'gone.pth'))
+        find(str(tmp_path / 'gone.pth'))
 
 
-def test_every_road_leads_here(server, tiny, tmp_path, monkeypatch):
+def test_any_other_url(server, empty_cache):
+    for folder in ('a', 'b'):  # the same file name, other weights
+        server.files[f'/{folder}/mine.pth'] = folder.encode()
+    for folder in ('a', 'b', 'a'):
+        path = find(f'{server.url}/{folder}/mine.pth?key=1')
+        assert path.read_bytes() == folder.encode()
+        assert path.parent == empty_cache / 'checkpoints'
+    assert len(server.asked) == 2
+    for end in ('', '/', '/a/..', '?file=a.pth'):
+        with pytest.raises(ValueError, match='ends in no file name'):
+            find(server.url + end)
+
+
+@pytest.mark.parametrize('status, kind', [
+    (404, FileNotFoundError), (503, ConnectionError)])
+def test_a_url_that_is_refused(status, kind, server, empty_cache):
+    server.status = status
+    with pytest.raises(kind, match=f'gone.pth.*{status}'):
+        find(f'{server.url}/gone.pth')
+    assert not files(empty_cache)
+
+
+@pytest.mark.parametrize('name, kind', [
+    (f'net-{hashlib.sha256(CONTENT).hexdigest()[:8]}.pth', None),
+    ('net-0000000a.pth', ValueError), ('net-20240115.pth', None)])
+def test_the_digest_in_a_url(name, kind, server, empty_cache):
+    server.files[f'/{name}'] = CONTENT
+    if kind:
+        with pytest.raises(kind, match=f'{name}.*0000000a'):
+            find(f'{server.url}/{name}')
+        assert not files(empty_cache)
+    else:
+        path = find(f'{server.url}/{name}')
+        assert path.read_bytes() == CONTENT and path.name.endswith(name)
+
+
+def test_every_way_to_load(served, tiny, tmp_path):
     first = IFormer(**tiny)
     torch.save(first.state_dict(), tmp_path / 'w.pth')
-    content = (tmp_path / 'w.pth').read_bytes()
-    server.files['iformer_base.pth'] = content
-    release = f'{weights.RELEASE}iformer_base.pth'
-    for source in (BASE, release):
+    served.files[PLACE] = (tmp_path / 'w.pth').read_bytes()
+    for source in (BASE, URL):
         second = IFormer(**tiny, init_cfg=dict(
             type='Pretrained', checkpoint=source))
         second.init_weights()
-        for state in (second.state_dict(), read_checkpoint(source),
-                      CheckpointLoader.load_checkpoint(source, 'cpu')):
+        for state in (second.state_dict(), read_checkpoint(source)):
             assert torch.equal(state['stages.0.pos_embed'],
                                first.state_dict()['stages.0.pos_embed'])
     device = torch.device('meta')  # mmengine's argument is passed on
     state = CheckpointLoader.load_checkpoint(BASE, map_location=device)
     assert state['stages.0.pos_embed'].device == device
-    assert len(server.asked) == 1
-    monkeypatch.setitem(weights.SHA256, 'iformer_base', 'another')
-    for source in (BASE, release):
-        with pytest.raises(ValueError, match='instead of another'):
-            CheckpointLoader.load_checkpoint(source, 'cpu')
 
 
-def test_a_damaged_download_does_not_stay(server, cache):
-    server.files['iformer_base.pth'] = b'<html>please log in</html>'
-    with pytest.raises(ValueError, match='damaged'):
-        read_checkpoint(BASE)
-    assert names(cache) == ['iformer_base.pth.lock']
-
-
-def test_an_address_without_a_file_name(server, cache):
-    for end in ('', '/', '/a/..', '?file=a.pth'):
-        with pytest.raises(ValueError, match='ends in no file name'):
-            weights.find(server.url + end)
-    assert not cache.exists() and not server.asked
-
-
-@pytest.mark.parametrize('name, fits', [
-    ('net-{:.8}.pth', True), ('net-00000000.pth', False),
-    ('net.pth#sha256={}', True), (f'net.pth#sha256={"0" * 64}', False)])
-def test_the_digest_in_an_address(name, fits, server, cache):
-    url = f'{server.url}/' + name.format(hashlib.sha256(CONTENT).hexdigest())
-    file = url.rpartition('/')[2].partition('#')[0]
-    server.files[file] = CONTENT
-    if fits:
-        assert weights.find(url) == cache / file
-        return
-    for place in ('server', 'cache'):
-        with pytest.raises(ValueError, match='refused: its sha256 is.*'
-                           'begins with 00000000'):
-            weights.find(url)
-        if place == 'server':
-            assert names(cache) == [f'{file}.lock']
-        (cache / file).write_bytes(CONTENT)
-
-
-def test_anothers_file_is_not_taken_for_the_authors(server, cache):
-    server.files['iformer_base.pth'] = b'theirs'
-    host = server.url.partition('://')[2].replace(':', '_')
-    other = weights.find(f'{server.url}/elsewhere/iformer_base.pth')
-    assert other == cache / f'{host}-iformer_base.pth'
-    server.files['iformer_base.pth'] = CONTENT
-    assert weights.find(BASE).read_bytes() == CONTENT
+def test_other_schemes_are_mmengines(monkeypatch, tmp_path):
+    torch.save(dict(meta=dict(config='run me', epoch=1)), tmp_path / 'a.pth')
+    monkeypatch.setitem(
+        CheckpointLoader._schemes, 'theirs://', lambda filename, device:
+        torch.load(tmp_path / filename[len('theirs://'):]))
+    CheckpointLoader._schemes['theirs://'].__name__ = 'load_from_theirs'
+    monkeypatch.setattr(CheckpointLoader, '_schemes', dict(sorted(
+        CheckpointLoader._schemes.items(), reverse=True)))
+    assert read_checkpoint('theirs://a.pth') == dict(meta=dict(epoch=1))

@@ -1,0 +1,186 @@
+"""Opening checkpoints: tensors, numbers and mmengine's training history, but
+no code; and each error is what it is."""
+import pickle
+import subprocess
+import sys
+import tarfile
+
+import numpy as np
+import pytest
+import torch
+from mmengine.logging import HistoryBuffer
+from mmengine.runner import CheckpointLoader
+
+from mmiformer.backbone import hub
+from mmiformer.backbone.hub import (
+    force_weights_only,
+    mmengine_history,
+    read_checkpoint,
+)
+
+FORCE = 'TORCH_FORCE_WEIGHTS_ONLY_LOAD'
+FORCE_NO = 'TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD'
+
+
+class Call:
+    """Calls a function where it is unpickled."""
+
+    def __init__(self, function, *arguments):
+        self.call = function, arguments
+
+    def __reduce__(self):
+        return self.call
+
+
+@pytest.fixture
+def evil(tmp_path):
+    """A file that leaves another behind, called ``ran``, if its code runs."""
+    path = tmp_path / 'evil.pth'
+    torch.save(dict(state_dict=Call(open, str(tmp_path / 'ran'), 'w')), path)
+    return path
+
+
+def has_run(path):
+    return path.with_name('ran').exists()
+
+
+@pytest.mark.parametrize('variable', [None, FORCE, FORCE_NO])
+@pytest.mark.parametrize('kind', ['zip', 'old', 'pickle', 'tar'])
+def test_code_in_a_file_is_not_run(kind, variable, evil, monkeypatch):
+    if variable:
+        monkeypatch.setenv(variable, '1')
+    code = dict(state_dict=Call(open, str(evil.with_name('ran')), 'w'))
+    if kind == 'old':
+        torch.save(code, evil, _use_new_zipfile_serialization=False)
+    elif kind != 'zip':
+        evil.write_bytes(pickle.dumps(code))
+    if kind == 'tar':  # torch's oldest format
+        content = evil.rename(evil.with_name('pickle'))
+        with tarfile.open(evil, 'w') as tar:
+            for name in ('storages', 'tensors', 'pickle'):
+                tar.add(content, name)
+    with pytest.raises(ValueError, match='evil.pth is') as error:
+        read_checkpoint(str(evil))
+    assert not has_run(evil) and evil.exists()
+    if kind in ('zip', 'old'):
+        assert 'io.open' in str(error.value) and 're-save' in str(error.value)
+        monkeypatch.delenv(FORCE, raising=False)
+        torch.load(evil, weights_only=False)
+        assert has_run(evil)  # it does run where nobody is careful
+
+
+def test_training_history(tmp_path):
+    history = HistoryBuffer([1., 2., 4.], [1, 1, 2])
+    history.update(np.float64(3.5).item())
+    path = str(tmp_path / 'epoch_1.pth')
+    torch.save(dict(loss=history, mIoU=np.float64(.5), best=np.int32(7)), path)
+    content = read_checkpoint(path)
+    assert (content['mIoU'], content['best']) == (.5, 7)
+    loaded = content['loss']
+    assert loaded.data[0].tolist() == [1., 2., 4., 3.5]
+    assert loaded.mean() == history.mean()
+    with pytest.raises(pickle.UnpicklingError):  # nobody else's affair
+        torch.load(path, weights_only=True)
+    with mmengine_history():
+        assert CheckpointLoader.load_checkpoint(path)['mIoU'] == .5
+
+
+def test_allowed_classes_are_restored():
+    """Those of the user, and of a scope around it, stay."""
+    safe = torch.serialization.get_safe_globals
+    with torch.serialization.safe_globals([HistoryBuffer]):
+        before = set(safe())
+        with mmengine_history():
+            inside = set(safe())
+            with mmengine_history():
+                assert set(safe()) == inside
+            assert set(safe()) == inside > before
+        assert set(safe()) == before
+
+
+@pytest.mark.parametrize('content, word', [
+    (Call(eval, '1 + 1'), 'eval'),
+    (np.array([Call(eval, '1 + 1')], dtype=object), 'dtype'),
+    # getattr is allowed for the names of a HistoryBuffer's methods alone.
+    (Call(getattr, HistoryBuffer, '__init__'), '__init__'),
+    (Call(getattr, np.ndarray, 'tofile'), 'tofile')])
+def test_everything_else_is_refused(content, word, tmp_path):
+    torch.save(content, tmp_path / 'x.pth')
+    with pytest.raises(ValueError, match='x.pth is') as error:
+        read_checkpoint(str(tmp_path / 'x.pth'))
+    assert word in str(error.value)
+
+
+def test_a_config_in_a_checkpoint_is_removed(tmp_path):
+    """mmengine would run it where it resumes."""
+    torch.save(dict(meta=dict(config='import this', cfg='a = 1', iter=3)),
+               tmp_path / 'x.pth')
+    assert read_checkpoint(str(tmp_path / 'x.pth')) == dict(
+        meta=dict(cfg='a = 1', iter=3))
+
+
+@pytest.mark.parametrize('zipped', [True, False])
+@pytest.mark.parametrize('part', [0, .01, .5, .99])
+def test_a_truncated_file_is_damaged(zipped, part, tmp_path):
+    path = tmp_path / 'cut.pth'
+    torch.save(dict(a=torch.rand(1000)), path,
+               _use_new_zipfile_serialization=zipped)
+    content = path.read_bytes()
+    path.write_bytes(content[:int(part * len(content))])
+    with pytest.raises(ValueError, match='cut.pth is damaged') as error:
+        read_checkpoint(str(path))
+    assert f'{path.stat().st_size} bytes' in str(error.value)
+
+
+def test_what_is_no_checkpoint_is_damaged(tmp_path):
+    for content in (b'<html>please log in</html>', b'version https://git-lfs'
+                    b'.github.com/spec/v1\noid sha256:00'):
+        (tmp_path / 'x.pth').write_bytes(content)
+        with pytest.raises(ValueError, match='x.pth is damaged'):
+            read_checkpoint(str(tmp_path / 'x.pth'))
+
+
+@pytest.mark.parametrize('error', [
+    MemoryError(), PermissionError(13, 'Permission denied'),
+    OSError(116, 'Stale file handle'), torch.OutOfMemoryError('CUDA out of'),
+    RuntimeError('[enforce fail at alloc_cpu.cpp] not enough memory')])
+def test_what_is_no_damage_is_not_called_so(error, tmp_path, monkeypatch):
+    def fail(*args, **kwargs):
+        raise error
+
+    torch.save(dict(a=torch.ones(2)), tmp_path / 'x.pth')
+    monkeypatch.setattr(torch, 'load', fail)
+    with pytest.raises(type(error)) as caught:
+        read_checkpoint(str(tmp_path / 'x.pth'))
+    assert caught.value is error
+    assert (tmp_path / 'x.pth').exists()
+
+
+def test_other_loaders_run_no_code_either(evil):
+    """Neither mmengine's, nor that of a fork which asks for a full pickle; in
+    a process of its own, since the setting is for a whole process."""
+    result = subprocess.run([sys.executable, '-c', f'''
+import torch
+from mmengine.runner import CheckpointLoader
+from mmiformer.backbone.hub import force_weights_only
+force_weights_only()
+for load in (CheckpointLoader.load_checkpoint,
+             lambda path: torch.load(path, weights_only=False)):
+    try:
+        load({str(evil)!r})
+    except Exception as error:
+        print(str(error)[:24])'''], capture_output=True, text=True)
+    assert result.stdout.count('Weights only load failed') == 2, result.stderr
+    assert not has_run(evil)
+
+
+def test_a_users_own_setting_is_respected(monkeypatch, log):
+    monkeypatch.delenv(FORCE, raising=False)
+    monkeypatch.setenv(FORCE_NO, 'Yes')
+    force_weights_only()
+    assert FORCE_NO in log[-1] and len(log) == 1
+    assert FORCE not in hub.os.environ
+    monkeypatch.setenv(FORCE_NO, '0')  # which torch does not count as set
+    force_weights_only()
+    assert hub.os.environ[FORCE] == '1' and len(log) == 1
+    monkeypatch.delenv(FORCE)
