@@ -44,3 +44,5 @@ for _parent in list(vars(root).values()):
             _parent.name, parent=_parent, scope=SCOPE, locations=[SCOPE])
 
 BACKBONES = root.MODELS.children[SCOPE]
+HOOKS = root.HOOKS.children[SCOPE]
+RUNNERS = root.RUNNERS.children[SCOPE]

@@ -1,11 +1,12 @@
 # Parameters, gradients and optimiser state sharded over the GPUs, by torch's
 # FullyShardedDataParallel in mmengine's FlexibleRunner.
 runner_type = 'FlexibleRunner'
+custom_hooks = [dict(type='mmiformer.PlainCheckpointHook')]
 strategy = dict(
     type='mmiformer.engine.fsdp.ResumableFSDPStrategy',
     model_wrapper=dict(
         type='MMFullyShardedDataParallel',
-        auto_wrap_policy='mmiformer.wrap_blocks',
+        auto_wrap_policy='mmiformer.engine.fsdp.wrap_blocks',
         use_orig_params=True),  # decay differs inside a block
     # Checkpoints are files as without sharding. Every process makes them
     # whole, since each looks at the names when it loads.
