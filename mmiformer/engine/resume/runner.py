@@ -81,8 +81,12 @@ class ResumableRunner(Runner):
             CheckpointError: It cannot be written, for want of space or
                 permission; checkpoints from before are untouched.
         """
-        rng = self._rng_before_val or get_rng_state()
-        meta = dict(meta or {}, rng=all_gather_object(rng))
+        meta, rng = dict(meta or {}), get_rng_state()
+        if self._rng_before_val and meta.get('sigterm'):
+            rng = self._rng_before_val  # the validation will be repeated
+        elif self._rng_before_val:  # CheckpointHook saves when it is done
+            meta['validated'] = True
+        meta['rng'] = all_gather_object(rng)
         kwargs.update(meta=meta, save_optimizer=save_optimizer)
         if not is_main_process():
             return
@@ -231,9 +235,10 @@ class ResumableRunner(Runner):
         return batch
 
     def _validation_is_due(self) -> bool:
-        """Checkpoints are written before the validation of their epoch."""
+        """Checkpoints are written before the validation of their epoch, and
+        again after it if the score is the best."""
         loop = self.train_loop
-        if self.val_loop is None:
+        if self.val_loop is None or (self._meta or {}).get('validated'):
             return False
         loop._decide_current_val_interval()
         done, last = loop.iter, loop.max_iters
