@@ -53,7 +53,9 @@ def draw_into(cfg: Config, folder: str) -> None:
     hook_type, visualizer_type = DRAWING[scope]
     if not cfg.get('default_hooks'):
         cfg.default_hooks = {}
-    hook = cfg.default_hooks.setdefault('visualization', dict(type=hook_type))
+    if not cfg.default_hooks.get('visualization'):
+        cfg.default_hooks.visualization = dict(type=hook_type)
+    hook = cfg.default_hooks.visualization
     if not cfg.get('visualizer'):
         cfg.visualizer = dict(type=visualizer_type,
                               vis_backends=[dict(type='LocalVisBackend')])
