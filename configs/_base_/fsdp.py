@@ -1,7 +1,6 @@
 # Parameters, gradients and optimiser state sharded over the GPUs, by torch's
 # FullyShardedDataParallel in mmengine's FlexibleRunner.
 runner_type = 'FlexibleRunner'
-custom_hooks = [dict(type='mmiformer.PlainCheckpointHook')]
 strategy = dict(
     type='mmiformer.engine.fsdp.ResumableFSDPStrategy',
     model_wrapper=dict(

@@ -11,6 +11,7 @@ from mmengine.hooks import Hook
 from mmengine.logging import HistoryBuffer
 from mmengine.structures import BaseDataElement
 
+from ..backbone.safe_load import drop_code
 from ..registry import HOOKS
 
 
@@ -20,7 +21,8 @@ class PlainCheckpointHook(Hook):
 
     They then open with ``torch.load(path, weights_only=True)`` in any process.
     When a run resumes, the training history is turned back into mmengine's
-    ``HistoryBuffer``.
+    ``HistoryBuffer``, and a config in ``meta``, which mmengine would run as a
+    program, is dropped.
     """
 
     priority = 'LOWEST'  # after hooks that add something
@@ -30,6 +32,7 @@ class PlainCheckpointHook(Hook):
             checkpoint[key] = to_plain(checkpoint[key])
 
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
+        drop_code(checkpoint)
         scalars = checkpoint.get('message_hub', {}).get('log_scalars', {})
         for name, value in scalars.items():
             if isinstance(value, dict):

@@ -17,7 +17,11 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from mmiformer.engine.checkpoint import to_plain
-from mmiformer.engine.resume import ResumableRunner, prepare_resume
+from mmiformer.engine.resume import (
+    ResumableRunner,
+    build_runner,
+    prepare_resume,
+)
 
 
 @DATASETS.register_module()
@@ -141,6 +145,22 @@ def test_a_run_resumes_with_its_history(kind, tmp_path):
     assert resumed.message_hub.get_info('best_score') == 2
     (hook, ) = [x for x in resumed.hooks if isinstance(x, CheckpointHook)]
     assert hook.best_ckpt_path.endswith('best_score_epoch_1.pth')
+
+
+@pytest.mark.parametrize('runner_type', [
+    'mmiformer.ResumableRunner', 'Runner'])
+def test_a_program_in_a_checkpoint_is_not_run(runner_type, tmp_path):
+    """mmengine's resume() executes ``meta['config']``."""
+    interrupt(ResumableRunner, config(tmp_path, 1))
+    content = torch.load(tmp_path / 'epoch_1.pth', weights_only=True)
+    content['meta']['config'] = f'open({str(tmp_path / "ran")!r}, "w")'
+    torch.save(content, tmp_path / 'epoch_1.pth')
+    cfg = config(tmp_path, 2)
+    cfg.runner_type = runner_type
+    prepare_resume(cfg)
+    runner = build_runner(cfg)
+    runner.train()
+    assert runner.iter == 4 and not (tmp_path / 'ran').exists()
 
 
 def test_mmengines_runner_resumes_from_ours(tmp_path):

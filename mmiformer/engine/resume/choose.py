@@ -9,6 +9,7 @@ from mmengine.runner import Runner
 
 from ...backbone.hub import read_checkpoint
 from ...config import type_name, walk
+from ..checkpoint import PlainCheckpointHook
 from ..launch import on_first_process
 from .runner import ResumableRunner
 
@@ -16,10 +17,14 @@ PATTERNS = ('epoch_*.pth', 'iter_*.pth')  # of mmengine's names
 
 
 def build_runner(cfg: Config) -> Runner:
-    """Builds ``cfg.runner_type``, by default :class:`ResumableRunner`."""
-    if 'runner_type' in cfg:
-        return RUNNERS.build(cfg)
-    return ResumableRunner.from_cfg(cfg)
+    """Builds ``cfg.runner_type``, by default :class:`ResumableRunner`; its
+    checkpoints are plain in any case."""
+    if 'runner_type' not in cfg:
+        return ResumableRunner.from_cfg(cfg)
+    runner = RUNNERS.build(cfg)
+    if not isinstance(runner, ResumableRunner):
+        runner.register_hook(PlainCheckpointHook())
+    return runner
 
 
 def prepare_resume(cfg: Config, checkpoint: Optional[str] = None) -> None:
