@@ -10,7 +10,7 @@ from pathlib import Path
 from mmengine.config import Config
 from mmengine.runner import Runner
 
-from mmiformer.backbone.safe_load import force_weights_only
+from mmiformer.backbone.safe_load import force_weights_only, mmengine_history
 from mmiformer.checks import check_start
 from mmiformer.config import (
     add_common_arguments,
@@ -121,7 +121,9 @@ def main() -> None:
         sys.exit(f'error: {error}')
     # For TTA the detector has lost its mask head, which the checkpoint has.
     boxes_only = args.tta and cfg.get('default_scope') == 'mmdet'
-    (Runner if boxes_only else StrictRunner).from_cfg(cfg).test()
+    runner = (Runner if boxes_only else StrictRunner).from_cfg(cfg)
+    with mmengine_history():
+        runner.test()
 
 
 if __name__ == '__main__':

@@ -1,6 +1,7 @@
 """Resuming from mmengine's own checkpoints with ``weights_only=True``."""
 import os
 import pickle
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,13 @@ def allow_history_buffer() -> None:
           for core in ('_core', 'core')),
         (_statistic, 'builtins.getattr'),
     ])
+
+
+@contextmanager
+def mmengine_history():
+    """Lets ``torch.load(weights_only=True)`` open mmengine's checkpoints."""
+    allow_history_buffer()
+    yield
 
 
 def _statistic(owner, name: str):

@@ -157,9 +157,6 @@ def test_killed_processes_end_the_job_and_it_resumes(
     strike(job, work_dir, newest(work_dir) + 2, signal.SIGKILL)
     status, output = job.wait()
     assert status != 0
-    # What torchrun names is what it sees first in a race: the killed process
-    # or the other one, which cannot go on without it.
-    assert 'process 0 of 2 stopped after iteration' in output
     assert 'resumed epoch: 0, iter: ' in output  # between the two
 
     job = Job(tmp_path / '2.txt', [], *arguments)
@@ -168,7 +165,6 @@ def test_killed_processes_end_the_job_and_it_resumes(
     stopped = newest(work_dir)
     assert status != 0 and stopped in (10, 20)  # they agree every 10
     assert f'SIGTERM: saved {work_dir}/iter_{stopped}.pth' in output
-    assert 'stopped after' not in output
 
     status, output = Job(tmp_path / '3.txt', [], *arguments).wait()
     assert status == 0, output[-3000:]

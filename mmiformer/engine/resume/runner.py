@@ -13,7 +13,7 @@ from mmengine.optim import OptimWrapperDict
 from mmengine.runner import IterBasedTrainLoop, Runner
 from torch.utils.data import DataLoader
 
-from ...backbone.safe_load import allow_history_buffer
+from ...backbone.safe_load import mmengine_history
 from ...registry import RUNNERS
 from ..checkpoint import PlainCheckpointHook, written_whole
 from .rng import get_rng_state, set_rng_state
@@ -101,8 +101,7 @@ class ResumableRunner(Runner):
         except OSError as error:
             raise CheckpointError(
                 f'{path} could not be written ({error}); the checkpoints '
-                'before it are whole: resume with --resume once there is '
-                'space') from error
+                'before it are whole: mend that and use --resume') from error
         if save_optimizer:
             Path(self.work_dir, 'last_checkpoint').write_text(str(path))
             if self._temporary not in (None, path.absolute()):
@@ -111,8 +110,8 @@ class ResumableRunner(Runner):
 
     def load_checkpoint(self, *args, **kwargs) -> dict:
         """Like mmengine's; keeps ``meta`` for :meth:`restore_position`."""
-        allow_history_buffer()
-        checkpoint = super().load_checkpoint(*args, **kwargs)
+        with mmengine_history():
+            checkpoint = super().load_checkpoint(*args, **kwargs)
         self._meta = checkpoint.get('meta')
         return checkpoint
 
@@ -129,16 +128,7 @@ class ResumableRunner(Runner):
         """Like mmengine's; saves a checkpoint on SIGTERM, if this is the
         main thread: others cannot receive signals."""
         with self._catch_sigterm():
-            try:
-                return super().train()
-            except RuntimeError as error:
-                if self.distributed:  # the launcher only reports itself
-                    self.logger.error(
-                        f'process {self.rank} of {self.world_size} stopped '
-                        f'after iteration {self.iter}: {error}\n'
-                        'If another one ended first, the launcher lists it. '
-                        'Continue with --resume')
-                raise
+            return super().train()
 
     @contextmanager
     def _catch_sigterm(self) -> Iterator[None]:
