@@ -260,10 +260,13 @@ def test_checkpoints_of_sigterm_do_not_accumulate(tmp_path):
         'iter_4.pth', 'iter_8.pth'}
 
 
-def test_weights_of_an_interrupted_run_are_not_removed(tmp_path):
-    """When another run only starts from them."""
+@pytest.mark.parametrize('resumed', [True, False])
+def test_checkpoints_of_another_run_are_not_removed(resumed, tmp_path):
+    """Whether a run resumes from them or only starts with their weights."""
     path = cut(tmp_path, 1)
-    cfg = config(tmp_path)
+    cfg = config(tmp_path / 'other' if resumed else tmp_path)
+    if resumed:
+        prepare_resume(cfg, path)
     cfg.load_from = path
     build_runner(cfg).train()
     assert Path(path).exists()
