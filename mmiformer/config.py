@@ -6,9 +6,14 @@ from typing import Any, Iterator, List, Optional, Tuple
 
 from mmengine.config import Config, DictAction
 
+# The default hooks that mmengine removes by itself if they are None; of
+# another one it would fail.
+MMENGINE_HOOKS = ('runtime_info', 'timer', 'sampler_seed', 'logger',
+                  'param_scheduler', 'checkpoint')
+
 
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds what training and testing both take, as OpenMMLab names it."""
+    """Adds the options of training and testing, by OpenMMLab's names."""
     parser.add_argument('--work-dir', help='for logs, checkpoints, metrics')
     add_cfg_options(parser)
     parser.add_argument(
@@ -46,7 +51,8 @@ def load_config(path: str, cfg_options: Optional[dict] = None,
 
     Args:
         path: The config file.
-        cfg_options: Overrides, as ``--cfg-options`` gives them.
+        cfg_options: Overrides, as ``--cfg-options`` gives them. A hook of
+            ``default_hooks`` can be removed by None.
         work_dir: Where logs and checkpoints go; by default the config's
             ``work_dir``, or else ``work_dirs/`` and the config's path below
             its ``configs`` folder.
@@ -57,6 +63,10 @@ def load_config(path: str, cfg_options: Optional[dict] = None,
     cfg = Config.fromfile(path)
     cfg.launcher = launcher
     cfg.merge_from_dict(cfg_options or {})
+    hooks = cfg.get('default_hooks') or {}
+    for name in {*hooks} - {*MMENGINE_HOOKS}:
+        if hooks[name] is None:
+            del hooks[name]
     if work_dir or not cfg.get('work_dir'):
         cfg.work_dir = work_dir or str(Path('work_dirs', _run_name(path)))
     return cfg

@@ -10,7 +10,7 @@ from mmengine.registry import MODELS, PARAM_SCHEDULERS, init_default_scope
 ALL = [
     'mask_rcnn/iformer_s_1x', 'mask_rcnn/iformer_b_1x',
     'mask_rcnn/iformer_l_1x', 'mask_rcnn/iformer_l_1x_fsdp',
-    'mask_rcnn/iformer_l_1x_deepspeed', 'mask_rcnn/iformer_s_3x_ms',
+    'mask_rcnn/iformer_s_3x_ms',
     'mask_rcnn/iformer_b_3x_ms', 'mask_rcnn/iformer_s_custom',
     'mask_rcnn/iformer_s_shapes', 'faster_rcnn/iformer_s_custom',
     'fpn_ade20k/iformer_s_80k', 'fpn_ade20k/iformer_b_80k',

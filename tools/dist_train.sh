@@ -2,7 +2,7 @@
 # Trains on several GPUs of one machine:
 #   tools/dist_train.sh CONFIG GPUS [arguments of tools/train.py]
 # More machines: set NNODES, NODE_RANK, MASTER_ADDR and MASTER_PORT on each.
-# MAX_RESTARTS=3 with --resume: a process that ends starts all anew, 3 times.
+# MAX_RESTARTS=3 with --resume: if a process dies, all restart, up to 3 times.
 set -euo pipefail
 if [ $# -lt 2 ]; then
     sed -n '2,5s/^# //p' "$0" >&2

@@ -2,7 +2,7 @@
 # Trains in a Slurm allocation, a process for each of its tasks:
 #   sbatch --nodes=2 --ntasks-per-node=8 --gpus-per-node=8 --cpus-per-task=5 \
 #       tools/slurm_train.sh CONFIG [arguments of tools/train.py]
-# Ended by a time limit or preempted, it goes on where it stopped when it is
+# Ended by a time limit or preempted, it resumes where it stopped when it is
 # submitted (or requeued) again.
 set -euo pipefail
 if [ $# -lt 1 ]; then

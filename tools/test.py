@@ -4,17 +4,29 @@
 """
 import argparse
 import sys
-from functools import partial
+import textwrap
 from pathlib import Path
 
 from mmengine.config import Config
 from mmengine.runner import Runner
 
+from mmiformer.backbone.safe_load import force_weights_only, mmengine_history
 from mmiformer.checks import check_start
-from mmiformer.config import add_common_arguments, load_config
+from mmiformer.config import (
+    add_common_arguments,
+    as_list,
+    load_config,
+    type_name,
+)
 from mmiformer.engine.launch import start_processes
-from mmiformer.engine.memory import OutOfMemory, explained
 from mmiformer.engine.tta import use_tta
+
+# By scope: hook and visualizer that draw predictions, for configs without.
+DRAWING = dict(
+    mmdet=('DetVisualizationHook', 'DetLocalVisualizer'),
+    mmseg=('SegVisualizationHook', 'SegLocalVisualizer'),
+    mmpretrain=('VisualizationHook', 'UniversalVisualizer'))
+MAP_METRICS = ('IoUMetric', 'CityscapesMetric')  # of mmseg; they write maps
 
 
 def parse_args() -> argparse.Namespace:
@@ -27,67 +39,91 @@ def parse_args() -> argparse.Namespace:
         'segmentation a folder of label maps')
     parser.add_argument(
         '--tta', action='store_true', help='test-time augmentation; of a '
-        'detector the boxes alone, as mmdet cannot merge masks')
+        'detector boxes only, as mmdet cannot merge masks')
+    parser.add_argument('--no-check', action='store_true',
+                        help='do not check data and weights at the start')
     add_common_arguments(parser)
     return parser.parse_args()
 
 
 def draw_into(cfg: Config, folder: str) -> None:
+    if (scope := cfg.get('default_scope')) not in DRAWING:
+        raise ValueError(f'--show-dir: default_scope is {scope}, not one of '
+                         f'{", ".join(DRAWING)}')
+    hook_type, visualizer_type = DRAWING[scope]
+    if not cfg.get('default_hooks'):
+        cfg.default_hooks = {}
+    if not cfg.default_hooks.get('visualization'):
+        cfg.default_hooks.visualization = dict(type=hook_type)
     hook = cfg.default_hooks.visualization
+    if not cfg.get('visualizer'):
+        cfg.visualizer = dict(type=visualizer_type,
+                              vis_backends=[dict(type='LocalVisBackend')])
     hook.interval = 1
-    if cfg.default_scope == 'mmpretrain':
+    if scope == 'mmpretrain':
         hook.enable = True
         hook.out_dir = folder
         return
     hook.draw = True
-    if cfg.default_scope == 'mmdet':
+    if scope == 'mmdet':
         hook.test_out_dir = str(Path(folder).absolute())
     else:
         cfg.visualizer.save_dir = folder
 
 
 def keep_predictions(cfg: Config, out: str) -> None:
-    if cfg.default_scope == 'mmseg':
-        cfg.test_evaluator.update(output_dir=out, keep_results=True)
-        return
+    scope, evaluators = cfg.get('default_scope'), as_list(cfg.test_evaluator)
+    if scope == 'mmseg':
+        for evaluator in evaluators:
+            if type_name(evaluator) in MAP_METRICS:
+                evaluator.update(output_dir=out, keep_results=True)
+                return
+        raise ValueError('--out needs a test_evaluator of type '
+                         f'{" or ".join(MAP_METRICS)}')
     if not out.endswith(('.pkl', '.pickle')):
-        sys.exit(f'error: --out {out} must be a .pkl file, but for a '
-                 'segmentor')
-    evaluators = cfg.test_evaluator
-    if not isinstance(evaluators, list):
-        evaluators = [evaluators]
-    kind = ('DumpDetResults' if cfg.default_scope == 'mmdet' else
-            'DumpResults')
+        raise ValueError(f'--out {out} must be a .pkl file, except for '
+                         'segmentation')
+    kind = 'DumpDetResults' if scope == 'mmdet' else 'DumpResults'
     cfg.test_evaluator = [*evaluators, dict(type=kind, out_file_path=out)]
+
+
+class StrictRunner(Runner):
+    """Refuses a checkpoint of another model, which mmengine tests with
+    parameters that it leaves at random."""
+
+    def load_checkpoint(self, filename: str, *args, **kwargs) -> dict:
+        try:
+            return super().load_checkpoint(
+                filename, *args, **dict(kwargs, strict=True))
+        except (OSError, RuntimeError, ValueError) as error:
+            reason = textwrap.shorten(str(error), 600)
+            sys.exit(f'error: {filename}: {reason}')
 
 
 def main() -> None:
     args = parse_args()
-    cfg = load_config(
-        args.config, args.cfg_options, args.work_dir, args.launcher)
-    cfg.load_from = args.checkpoint
-    cfg.resume = False
-    if args.show_dir:
-        draw_into(cfg, args.show_dir)
-    if args.out:
-        keep_predictions(cfg, args.out)
+    force_weights_only()
     try:
+        cfg = load_config(
+            args.config, args.cfg_options, args.work_dir, args.launcher)
+        cfg.load_from = args.checkpoint
+        cfg.resume = False
+        if args.show_dir:
+            draw_into(cfg, args.show_dir)
+        if args.out:
+            keep_predictions(cfg, args.out)
         if args.tta:
             use_tta(cfg)
         start_processes(cfg)
-        check_start(cfg, ('test', ))
-    except (FileNotFoundError, ValueError) as error:
+        if not args.no_check:
+            check_start(cfg, ('test', ))
+    except (OSError, ValueError) as error:
         sys.exit(f'error: {error}')
-    runner = Runner.from_cfg(cfg)
-    # A checkpoint of another model must not pass with random heads. For box
-    # TTA the detector has lost its mask head, which the checkpoint has.
-    strict = not (args.tta and cfg.default_scope == 'mmdet')
-    runner.load_checkpoint = partial(runner.load_checkpoint, strict=strict)
-    try:
-        with explained(runner):
-            runner.test()
-    except OutOfMemory as error:
-        sys.exit(f'error: {error}')
+    # For TTA the detector has lost its mask head, which the checkpoint has.
+    boxes_only = args.tta and cfg.get('default_scope') == 'mmdet'
+    runner = (Runner if boxes_only else StrictRunner).from_cfg(cfg)
+    with mmengine_history():
+        runner.test()
 
 
 if __name__ == '__main__':

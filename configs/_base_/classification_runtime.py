@@ -20,4 +20,6 @@ default_hooks = dict(
     sampler_seed=dict(type='DistSamplerSeedHook'),
     visualization=dict(type='VisualizationHook', enable=False),
     # load_from takes released weights, with their head.
-    backbone_weights=dict(type='mmiformer.LoadBackboneHook'))
+    backbone_weights=dict(type='mmiformer.LoadBackboneHook'),
+    # Stops at a loss or gradient that is not finite; None removes it.
+    non_finite=dict(type='mmiformer.NonFiniteHook'))

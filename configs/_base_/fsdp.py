@@ -5,7 +5,7 @@ strategy = dict(
     type='mmiformer.engine.fsdp.ResumableFSDPStrategy',
     model_wrapper=dict(
         type='MMFullyShardedDataParallel',
-        auto_wrap_policy='mmiformer.wrap_blocks',
+        auto_wrap_policy='mmiformer.engine.fsdp.wrap_blocks',
         use_orig_params=True),  # decay differs inside a block
     # Checkpoints are files as without sharding. Every process makes them
     # whole, since each looks at the names when it loads.

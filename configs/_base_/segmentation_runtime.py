@@ -22,4 +22,6 @@ default_hooks = dict(
     sampler_seed=dict(type='DistSamplerSeedHook'),
     visualization=dict(type='SegVisualizationHook'),
     # load_from takes released weights as well as a whole segmentor's.
-    backbone_weights=dict(type='mmiformer.LoadBackboneHook'))
+    backbone_weights=dict(type='mmiformer.LoadBackboneHook'),
+    # Stops at a loss or gradient that is not finite; None removes it.
+    non_finite=dict(type='mmiformer.NonFiniteHook'))

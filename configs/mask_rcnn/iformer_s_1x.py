@@ -40,7 +40,10 @@ optim_wrapper = dict(
             'layer_scale': dict(decay_mult=0.),
         }))
 
-# load_from takes released weights as well as a whole detector's.
-default_hooks = dict(backbone_weights=dict(type='mmiformer.LoadBackboneHook'))
+default_hooks = dict(
+    # load_from takes released weights as well as a whole detector's.
+    backbone_weights=dict(type='mmiformer.LoadBackboneHook'),
+    # Stops at a loss or gradient that is not finite; None removes it.
+    non_finite=dict(type='mmiformer.NonFiniteHook'))
 
 auto_scale_lr = dict(base_batch_size=16)  # paper: 8 GPUs x 2 images

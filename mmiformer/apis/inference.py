@@ -1,4 +1,4 @@
-"""A trained model, and an image as the model is tested on one."""
+"""A trained model, and an image prepared for it as in testing."""
 import textwrap
 from types import SimpleNamespace
 from typing import Any, Dict, List, Tuple
@@ -12,6 +12,7 @@ from mmengine.registry import DATASETS, MODELS, DefaultScope
 from torch import nn
 
 from ..backbone.hub import read_checkpoint
+from ..config import type_name
 from ..engine.hooks import LoadBackboneHook
 
 
@@ -49,38 +50,38 @@ def load_model(cfg: Config, checkpoint: str) -> nn.Module:
 
 
 def class_names(cfg: Config) -> List[str]:
-    """What the classes of a config's test data are called, in their order.
+    """The class names of a config's test data set, in their order.
 
     Raises:
-        ValueError: The data set names none.
+        ValueError: The data set has none.
     """
-    with _scope(cfg):  # lazily: its files need not be there
+    with _scope(cfg):  # lazy: its files need not exist
         dataset = DATASETS.build(
             dict(cfg.test_dataloader.dataset, lazy_init=True, pipeline=[]))
     if not dataset.metainfo.get('classes'):
-        raise ValueError('the test data set of the config names no classes: '
-                         'give it metainfo=dict(classes=...)')
+        raise ValueError('the test data set has no class names: give it '
+                         'metainfo=dict(classes=...)')
     return list(dataset.metainfo['classes'])
 
 
 def read_image(cfg: Config, model: nn.Module, path: str
                ) -> Tuple[np.ndarray, Dict[str, Any]]:
-    """An image as the model is tested on one.
+    """An image prepared as in testing.
 
     Args:
-        cfg: The model's; its test pipeline is used, but for annotations.
-        model: For its ``data_preprocessor``.
-        path: Of the image.
+        cfg: The model's; its test pipeline is used, without annotations.
+        model: Its ``data_preprocessor`` is used.
+        path: The image file.
 
     Returns:
-        What the pipeline makes of the image, ``(H, W, 3)`` uint8 RGB, and what
-        the preprocessor makes of that: ``inputs`` ``(1, 3, H', W')``, padded
-        to the right and below, and ``data_samples``.
+        The image after the pipeline, ``(H, W, 3)`` uint8 RGB, and the output
+        of the preprocessor: ``inputs`` ``(1, 3, H', W')``, padded on the
+        right and below, and ``data_samples``.
     """
     with _scope(cfg):
         pipeline = Compose([
             step for step in cfg.test_dataloader.dataset.pipeline
-            if not step.type.endswith('Annotations')])
+            if not type_name(step).endswith('Annotations')])
     packed = pipeline(dict(img_path=path, img_id=0))
     seen = packed['inputs'].clamp(0, 255).to(torch.uint8)  # (3, H, W), BGR
     with torch.no_grad():
@@ -89,5 +90,6 @@ def read_image(cfg: Config, model: nn.Module, path: str
 
 
 def _scope(cfg: Config):
-    """Whose names are meant: models of several packages may take turns."""
-    return DefaultScope.overwrite_default_scope(cfg.default_scope)
+    """Registry names are looked up as the config means them; one process may
+    use configs of several packages."""
+    return DefaultScope.overwrite_default_scope(cfg.get('default_scope'))

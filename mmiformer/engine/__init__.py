@@ -1,5 +1,7 @@
 from .fsdp import wrap_blocks
 from .hooks import LoadBackboneHook
-from .runner import ResumableRunner
+from .non_finite import NonFiniteHook
+from .resume import ResumableRunner
 
-__all__ = ['LoadBackboneHook', 'ResumableRunner', 'wrap_blocks']
+__all__ = ['LoadBackboneHook', 'NonFiniteHook', 'ResumableRunner',
+           'wrap_blocks']

@@ -1,4 +1,4 @@
-"""How IFormer is cut where its parameters are sharded over GPUs."""
+"""How IFormer is sharded over GPUs."""
 from mmengine._strategy.fsdp import FSDPStrategy
 from torch import nn
 from torch.distributed.fsdp import FullyShardedDataParallel
@@ -12,12 +12,15 @@ def wrap_blocks(module: nn.Module, recurse: bool,
     :class:`~mmiformer.IFormer` is a unit, the rest is one more.
 
     A stage cannot be a unit, since its output norm is used after its
-    ``forward`` has ended; and a block is what is gathered at a time.
+    ``forward`` has returned.
 
     Args:
-        module: Asked about.
-        recurse: Whether about its children, or about itself.
-        nonwrapped_numel: Parameters in it that no unit has; not looked at.
+        module: The module in question.
+        recurse: Whether the question is about its children or itself.
+        nonwrapped_numel: Parameters in it that no unit has; not used.
+
+    Returns:
+        Whether to recurse into the module, or to make it a unit.
     """
     return recurse or isinstance(module, Block)
 
@@ -25,7 +28,7 @@ def wrap_blocks(module: nn.Module, recurse: bool,
 class ResumableFSDPStrategy(FSDPStrategy):
     """mmengine's FSDP strategy, which can resume with torch 2.1 and later.
 
-    mmengine 0.10.7 passes the optimiser's state, the model and the optimiser
+    mmengine 0.10.7 passes the optimizer's state, the model and the optimizer
     in an order that torch had until 2.0.
     """
 

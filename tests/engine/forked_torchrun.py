@@ -1,5 +1,5 @@
-"""torchrun, but that its processes are forked from this one, which has
-imported what they need: that takes longer than what they do.
+"""torchrun whose processes are forked from this one, which has imported what
+they need: importing takes longer than what they do.
 
     forked_torchrun.py [options of torchrun] tools/train.py [its arguments]
 """
@@ -10,8 +10,6 @@ import sys
 from torch.distributed import run
 from torch.distributed.elastic.multiprocessing.errors import record
 from torch.distributed.launcher.api import elastic_launch
-
-from mmiformer.engine.torchvision import make_importable
 
 
 def work(script: str, *arguments: str) -> None:
@@ -28,7 +26,6 @@ def work(script: str, *arguments: str) -> None:
 
 @record
 def main() -> None:
-    make_importable()
     from mmseg.utils import register_all_modules
     register_all_modules()
     args = run.parse_args([

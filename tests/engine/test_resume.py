@@ -1,146 +1,90 @@
-"""Runs that are interrupted: their data, checkpoints and end."""
+"""Runs that are interrupted: their checkpoints and how they resume."""
 import errno
 import os
-import random
 import signal
 import subprocess
 import sys
+import threading
 from fnmatch import fnmatch
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from conftest import ROOT
 from mmengine.config import Config
-from mmengine.dataset import DefaultSampler, InfiniteSampler
-from mmengine.hooks import CheckpointHook
 from mmengine.registry import DATASETS, MODELS
 from mmengine.runner import Runner
 from torch import nn
-from torch.utils.data import BatchSampler, DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from mmiformer import ResumableRunner
-from mmiformer.engine.position import (
-    PositionedBatchSampler,
-    get_rng_state,
-    positioned,
-    set_rng_state,
-    training,
+from mmiformer.engine.resume import (
+    CheckpointError,
+    build_runner,
+    choose,
+    prepare_resume,
 )
-from mmiformer.engine.resume import build_runner, find_newest, resume
-from mmiformer.engine.runner import CheckpointError
+from mmiformer.engine.resume.choose import find_newest
 
 
 @DATASETS.register_module()
-class Noise(Dataset):
-    """Numbers, each with what the three generators say at that moment."""
+class Ramp(Dataset):
+    """Numbers."""
 
     metainfo = dict(classes=('a', ))
 
+    def __init__(self, length=7):
+        self.length = length
+
     def __len__(self):
-        return 7
+        return self.length
 
     def __getitem__(self, index):
-        return torch.tensor([index, random.random(), np.random.rand(),
-                             torch.rand(())], dtype=torch.double)
-
-
-def loader(sampler=DefaultSampler, workers=0):
-    dataset = Noise()
-    return positioned(DataLoader(
-        dataset, batch_size=2, sampler=sampler(dataset, seed=3),
-        num_workers=workers, persistent_workers=workers > 0), seed=5)
-
-
-def take(data, epoch=0, start=0, count=4):
-    """Batches of a pass, beginning anywhere."""
-    data.batch_sampler.epoch, data.batch_sampler.start = epoch, start
-    return [batch for _, batch in zip(range(count - start), data)]
-
-
-@pytest.mark.parametrize('sampler', [DefaultSampler, InfiniteSampler])
-@pytest.mark.parametrize('workers', [0, 2])
-def test_data_goes_on_anywhere(sampler, workers):
-    """Order and augmentation are those of the place, whoever loads it."""
-    whole = take(loader(sampler), epoch=1)
-    assert len({value.item() for batch in whole
-                for value in batch[:, 1:].flatten()}) == 3 * sum(
-                    len(batch) for batch in whole)
-    data = loader(sampler, workers)
-    take(data, count=1)  # it has begun elsewhere, as mmengine's loops do
-    for start in (0, 2):
-        rest = take(data, epoch=1, start=start)
-        assert all(map(torch.equal, rest, whole[start:]))
-        assert len(rest) == 4 - start
-    if sampler is DefaultSampler:  # the other's one pass has no end
-        first = torch.cat(take(data, epoch=0))[:, 1:]
-        assert not set(first.flatten().tolist()) & set(
-            torch.cat(whole)[:, 1:].flatten().tolist())
-
-
-def test_what_is_left_out_may_be_more_than_a_pass():
-    data = loader()
-    expected = take(data, epoch=2, start=1)
-    found = take(data, epoch=0, start=9, count=9 + 3)
-    assert all(map(torch.equal, found, expected)) and len(found) == 3
-
-
-def test_a_sampler_without_indices_does_not_hang():
-    sampler = PositionedBatchSampler(BatchSampler([], 1, False), 0)
-    sampler.start = 1
-    with pytest.raises(RuntimeError, match='no indices'):
-        next(iter(sampler))
-
-
-def test_the_generators_of_the_main_process_are_its_own():
-    state = get_rng_state()
-    expected = (random.random(), np.random.rand(), torch.rand(()))
-    set_rng_state(state)
-    take(loader())
-    assert (random.random(), np.random.rand(), torch.rand(())) == expected
-
-
-def test_sigterm_ends_workers_without_a_failure(monkeypatch):
-    """But not while the main process has to save."""
-    batches = iter(loader(workers=1))
-    next(batches)
-    (worker, ) = batches._workers
-    monkeypatch.setattr(training, 'value', True)
-    os.kill(worker.pid, signal.SIGTERM)
-    assert len([*batches]) == 3
-    training.value = False
-    os.kill(worker.pid, signal.SIGTERM)
-    worker.join(20)
-    assert worker.exitcode == 0  # else the main process, too, would fail
+        return index + torch.rand(())
 
 
 @MODELS.register_module()
 class Restless(nn.Module):
-    """Learns nothing, at random."""
+    """Follows its data, at random; accumulated gradients add up."""
 
     def __init__(self):
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(()))
+        self.seen = []
 
     def train_step(self, data, optim_wrapper):
-        optim_wrapper.update_params((self.weight - torch.rand(())) ** 2)
-        return dict(loss=self.weight.detach())
+        self.seen.append(data.mean().item())
+        target = data.mean() + torch.rand(())
+        loss = (self.weight - target) ** 2
+        optim_wrapper.update_params(loss)
+        return dict(loss=loss.detach())
 
 
-def run(work_dir, max_epochs=2, resumed=False, keep=-1, hook=None):
-    cfg = Config(dict(
+def config(work_dir, max_epochs=2, batch=2, length=7, by_epoch=True,
+           counts=1):
+    """Of a run of 4 iterations an epoch."""
+    loop = (dict(by_epoch=True, max_epochs=max_epochs) if by_epoch else
+            dict(by_epoch=False, max_iters=4 * max_epochs))
+    return Config(dict(
         model=dict(type='Restless'), work_dir=str(work_dir),
         train_dataloader=dict(
-            dataset=dict(type='Noise'), batch_size=2, num_workers=0,
-            sampler=dict(type='DefaultSampler', shuffle=True)),
-        train_cfg=dict(by_epoch=True, max_epochs=max_epochs),
-        optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1)),
+            dataset=dict(type='Ramp', length=length), batch_size=batch,
+            num_workers=0, sampler=dict(
+                type='DefaultSampler' if by_epoch else 'InfiniteSampler'),
+            collate_fn=dict(type='default_collate')),
+        train_cfg=loop,
+        optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1),
+                           accumulative_counts=counts),
         default_hooks=dict(checkpoint=dict(
-            type='CheckpointHook', interval=1, max_keep_ckpts=keep)),
+            type='CheckpointHook', interval=1 if by_epoch else 4,
+            by_epoch=by_epoch)),
         randomness=dict(seed=0), experiment_name=os.urandom(8).hex()))
+
+
+def run(work_dir, *args, resumed=False, hook=None, **kwargs):
+    cfg = config(work_dir, *args, **kwargs)
     if resumed:
-        resume(cfg)
+        prepare_resume(cfg)
     runner = build_runner(cfg)
     if hook:
         hook(runner)
@@ -149,77 +93,86 @@ def run(work_dir, max_epochs=2, resumed=False, keep=-1, hook=None):
 
 
 def test_the_runner_is_ours_unless_the_config_names_one(tmp_path):
-    assert type(run(tmp_path, 1)) is ResumableRunner
-    cfg = Config(dict(model=dict(type='Restless'), work_dir=str(tmp_path),
-                      runner_type='Runner', experiment_name='other'))
+    cfg = config(tmp_path)
+    assert type(build_runner(cfg)) is ResumableRunner
+    cfg.update(runner_type='Runner', experiment_name='other')
     assert type(build_runner(cfg)) is Runner
+    cfg.update(runner_type='mmiformer.ResumableRunner', experiment_name='own')
+    assert type(build_runner(cfg)) is ResumableRunner
 
 
-def of(work_dir, **hook):
-    return Config(dict(work_dir=str(work_dir),
-                       default_hooks=dict(checkpoint=hook)))
-
-
-def full_after(count):
+def full_after(count, monkeypatch):
     """A disk that is full from a certain checkpoint on."""
     def fill(runner):
         save, left = Runner.save_checkpoint, [count]
 
         def write(self, out_dir, filename, *args, **kwargs):
             left[0] -= 1
-            # Until it is whole it has not the name of a checkpoint.
+            # Until it is whole it does not have the name of a checkpoint.
             assert not fnmatch(filename, 'epoch_*')
             save(self, out_dir, filename, *args, **kwargs)
             if left[0] < 0:
                 os.truncate(Path(out_dir, filename), 100)
                 raise OSError(errno.ENOSPC, 'No space left on device')
 
-        fill.patch.setattr(Runner, 'save_checkpoint', write)
+        monkeypatch.setattr(Runner, 'save_checkpoint', write)
     return fill
 
 
 def test_a_full_disk_leaves_the_checkpoints_before(tmp_path, monkeypatch):
-    fill = full_after(1)
-    fill.patch = monkeypatch
-    with pytest.raises(CheckpointError, match='No space left.*--resume'):
-        run(tmp_path, hook=fill)
+    with pytest.raises(CheckpointError, match='No space left'):
+        run(tmp_path, hook=full_after(1, monkeypatch))
     assert {p.name for p in tmp_path.iterdir() if 'epoch' in p.name} == {
         'epoch_1.pth'}
     monkeypatch.undo()
-    assert find_newest(of(tmp_path)) == str(tmp_path / 'epoch_1.pth')
+    assert find_newest(config(tmp_path))[0] == str(tmp_path / 'epoch_1.pth')
     resumed = run(tmp_path, resumed=True)
     whole = run(tmp_path / 'whole')
     assert torch.equal(resumed.model.weight, whole.model.weight)
 
 
-def test_one_checkpoint_is_not_removed_before_the_next_is_there(tmp_path):
-    runner = run(tmp_path, 3, keep=1)
-    (hook, ) = [x for x in runner.hooks if isinstance(x, CheckpointHook)]
-    assert hook.max_keep_ckpts == 2
-    assert {p.name for p in tmp_path.glob('*.pth')} == {
-        'epoch_2.pth', 'epoch_3.pth'}
-
-
-def test_the_newest_whole_checkpoint_is_used(tmp_path, capfd):
-    assert find_newest(of(tmp_path)) is None
+def test_the_newest_undamaged_checkpoint_is_used(tmp_path):
+    cfg = config(tmp_path)
+    assert find_newest(cfg) == (None, None)
     run(tmp_path, 3)
     for number in (2, 3):
-        path = tmp_path / f'epoch_{number}.pth'
-        os.utime(path, (number, number + 4e9))
+        os.utime(tmp_path / f'epoch_{number}.pth', (number, number + 4e9))
+    path = tmp_path / 'epoch_3.pth'
     path.write_bytes(path.read_bytes()[:-200])
-    # Not asked: it may name any file.
+    # Not used: it may name any file.
     (tmp_path / 'last_checkpoint').write_text('/etc/passwd')
-    assert find_newest(of(tmp_path)) == str(tmp_path / 'epoch_2.pth')
-    elsewhere = dict(out_dir=str(tmp_path), filename_tmpl='saved_{}.pth')
-    (tmp_path / 'name').mkdir()
-    (tmp_path / 'epoch_1.pth').rename(tmp_path / 'name/saved_1.pth')
-    assert find_newest(of('name', **elsewhere)) == str(
-        tmp_path / 'name/saved_1.pth')
-    (tmp_path / 'name/saved_1.pth').rename(tmp_path / 'epoch_1.pth')
+    found, content = find_newest(cfg)
+    assert found == str(tmp_path / 'epoch_2.pth')
+    assert content['meta']['epoch'] == 2
     for number in (1, 2):
         (tmp_path / f'epoch_{number}.pth').write_bytes(b'')
-    with pytest.raises(ValueError, match='all 3 checkpoints.*are damaged'):
-        find_newest(of(tmp_path))
+    with pytest.raises(ValueError, match=f'all 3 .*{tmp_path}'):
+        prepare_resume(cfg)
+
+
+def test_checkpoints_elsewhere_are_found(tmp_path):
+    cfg = config('work/name')
+    cfg.default_hooks.checkpoint.update(
+        out_dir=str(tmp_path), filename_tmpl='saved_{}.pth')
+    path = tmp_path / 'name' / 'saved_1.pth'
+    path.parent.mkdir()
+    torch.save({}, path)
+    assert find_newest(cfg)[0] == str(path)
+
+
+@pytest.mark.parametrize('error', [PermissionError, MemoryError])
+def test_what_cannot_be_read_is_not_called_damaged(error, tmp_path,
+                                                   monkeypatch):
+    """The run must not silently continue from an older checkpoint."""
+    run(tmp_path)
+
+    def fail(path):
+        raise error(path)
+
+    monkeypatch.setattr(choose, 'read_checkpoint', fail)
+    with pytest.raises(error, match='epoch_2.pth'):
+        prepare_resume(config(tmp_path))
+    assert len([*tmp_path.glob('epoch_*.pth')]) == 2
 
 
 def test_what_a_resumed_run_takes_from_its_checkpoint(tmp_path):
@@ -228,16 +181,22 @@ def test_what_a_resumed_run_takes_from_its_checkpoint(tmp_path):
         work_dir=str(tmp_path), randomness=dict(deterministic=True),
         model=dict(backbone=dict(init_cfg=dict(
             type='Pretrained', checkpoint='mmiformer://iformer_small')))))
-    resume(cfg)
+    prepare_resume(cfg)
     assert cfg.resume and cfg.load_from == str(tmp_path / 'epoch_1.pth')
     assert cfg.randomness == dict(deterministic=True, seed=0)
     assert cfg.model.backbone.init_cfg is None
     for content in ({}, dict(meta=dict(epoch=1))):
         torch.save(dict(state_dict={}, **content), tmp_path / 'weights.pth')
-        with pytest.raises(ValueError, match='no place in a run.*load_from'):
-            resume(cfg, str(tmp_path / 'weights.pth'))
-    resume(empty := Config(dict(work_dir=str(tmp_path / 'none'), model={})))
-    assert not empty.resume and empty.get('load_from') is None
+        with pytest.raises(ValueError, match='weights.pth.*load_from'):
+            prepare_resume(cfg, str(tmp_path / 'weights.pth'))
+    with pytest.raises(FileNotFoundError, match='gone.pth'):
+        prepare_resume(cfg, 'gone.pth')
+
+
+def test_the_beginning_may_be_other_weights(tmp_path):
+    cfg = Config(dict(work_dir=str(tmp_path), load_from='start.pth'))
+    prepare_resume(cfg)
+    assert cfg.load_from == 'start.pth' and not cfg.resume
 
 
 def terminate_at(iteration):
@@ -253,20 +212,103 @@ def terminate_at(iteration):
     return hook
 
 
-@pytest.mark.parametrize('iteration', [1, 3, 6])
-def test_sigterm_saves_first(iteration, tmp_path):
-    """In the middle of an epoch of 4 iterations, and at its end."""
+def cut(work_dir, iteration, **kwargs):
+    """A run that gets SIGTERM; returns the checkpoint that it ends with."""
     with pytest.raises(SystemExit) as error:
-        run(tmp_path / 'cut', hook=terminate_at(iteration))
+        run(work_dir, hook=terminate_at(iteration), **kwargs)
     assert error.value.code == 143
-    path = tmp_path / f'cut/iter_{iteration + 1}.pth'
-    assert find_newest(of(tmp_path / 'cut')) == str(path)
-    assert (tmp_path / 'cut/last_checkpoint').read_text() == str(path)
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
-    resumed = run(tmp_path / 'cut', resumed=True)
-    whole = run(tmp_path / 'whole')
+    return find_newest(config(work_dir))[0]
+
+
+@pytest.mark.parametrize('iteration', [1, 3, 6])
+@pytest.mark.parametrize('by_epoch', [True, False])
+def test_sigterm_saves_first(iteration, by_epoch, tmp_path):
+    """In the middle of an epoch of 4 iterations, and at its end."""
+    path = cut(tmp_path / 'cut', iteration, by_epoch=by_epoch)
+    assert path == str(tmp_path / f'cut/iter_{iteration + 1}.pth')
+    assert (tmp_path / 'cut/last_checkpoint').read_text() == path
+    resumed = run(tmp_path / 'cut', resumed=True, by_epoch=by_epoch)
+    whole = run(tmp_path / 'whole', by_epoch=by_epoch)
     assert torch.equal(resumed.model.weight, whole.model.weight)
     assert resumed.iter == whole.iter == 8
+
+
+@pytest.mark.parametrize('iteration, saved', [(0, 2), (4, 6), (6, 8)])
+def test_sigterm_waits_for_the_step_of_accumulated_gradients(
+        iteration, saved, tmp_path):
+    """No checkpoint holds gradients; the last step is never cut off."""
+    path = cut(tmp_path / 'cut', iteration, counts=2)
+    assert path == str(tmp_path / f'cut/iter_{saved}.pth')
+    resumed = run(tmp_path / 'cut', resumed=True, counts=2)
+    whole = run(tmp_path / 'whole', counts=2)
+    assert torch.equal(resumed.model.weight, whole.model.weight)
+
+
+def test_checkpoints_of_sigterm_do_not_accumulate(tmp_path):
+    """One is removed when the next is written, unless it is also a regular
+    one."""
+    cut(tmp_path, 0)
+    cut(tmp_path, 1, resumed=True)
+    assert {p.name for p in tmp_path.glob('*.pth')} == {'iter_2.pth'}
+    run(tmp_path, resumed=True)
+    assert {p.name for p in tmp_path.glob('*.pth')} == {
+        'epoch_1.pth', 'epoch_2.pth'}
+    cut(tmp_path / 'iters', 3, by_epoch=False)
+    run(tmp_path / 'iters', resumed=True, by_epoch=False)
+    assert {p.name for p in tmp_path.glob('iters/*.pth')} == {
+        'iter_4.pth', 'iter_8.pth'}
+
+
+@pytest.mark.parametrize('resumed', [True, False])
+def test_checkpoints_of_another_run_are_not_removed(resumed, tmp_path):
+    """Whether a run resumes from them or only starts with their weights."""
+    path = cut(tmp_path, 1)
+    cfg = config(tmp_path / 'other' if resumed else tmp_path)
+    if resumed:
+        prepare_resume(cfg, path)
+    cfg.load_from = path
+    build_runner(cfg).train()
+    assert Path(path).exists()
+
+
+def test_training_in_a_thread(tmp_path):
+    """Where Python forbids signal handlers."""
+    runners = []
+    thread = threading.Thread(target=lambda: runners.append(run(tmp_path)))
+    thread.start()
+    thread.join(60)
+    assert runners[0].iter == 8
+
+
+def read_logs(work_dir):
+    """What mmengine has logged, without the configs."""
+    return '\n'.join(
+        line for path in work_dir.glob('*/*.log')
+        for line in path.read_text().splitlines() if 'WARNING' in line)
+
+
+@pytest.mark.parametrize('change, said', [
+    (dict(batch=4), 'batch_size 2 -> 4'), (dict(batch=1), 'batch_size 2 -> 1'),
+    (dict(length=3), 'images 7 -> 3'), (dict(length=20), 'images 7 -> 20')])
+@pytest.mark.parametrize('by_epoch', [True, False])
+def test_other_data_is_said_and_neither_hangs_nor_skips(
+        change, said, by_epoch, tmp_path):
+    """The whole third epoch is trained on."""
+    cut(tmp_path, 5, by_epoch=by_epoch)  # in the second epoch
+    resumed = run(tmp_path, 3, resumed=True, by_epoch=by_epoch, **change)
+    assert said in read_logs(tmp_path)
+    if by_epoch:
+        batches = len(resumed.train_dataloader)
+        assert len(resumed.model.seen) == 2 * batches
+    else:
+        assert len(resumed.model.seen) == 12 - 6
+
+
+def test_the_same_data_is_not_said_to_be_another(tmp_path):
+    cut(tmp_path, 1)
+    run(tmp_path, resumed=True)
+    assert 'batch_size' not in read_logs(tmp_path)
 
 
 @pytest.mark.parametrize('kind', [

@@ -1,0 +1,104 @@
+"""Which checkpoint a run resumes from."""
+from pathlib import Path
+from typing import Optional, Tuple
+
+from mmengine.config import Config
+from mmengine.logging import print_log
+from mmengine.registry import RUNNERS
+from mmengine.runner import Runner
+
+from ...backbone.hub import read_checkpoint
+from ...config import type_name, walk
+from ..checkpoint import PlainCheckpointHook
+from ..launch import on_first_process
+from .runner import ResumableRunner
+
+PATTERNS = ('epoch_*.pth', 'iter_*.pth')  # of mmengine's names
+
+
+def build_runner(cfg: Config) -> Runner:
+    """Builds ``cfg.runner_type``, by default :class:`ResumableRunner`; its
+    checkpoints are plain in any case."""
+    if 'runner_type' not in cfg:
+        return ResumableRunner.from_cfg(cfg)
+    runner = RUNNERS.build(cfg)
+    if not isinstance(runner, ResumableRunner):
+        runner.register_hook(PlainCheckpointHook())
+    return runner
+
+
+def prepare_resume(cfg: Config, checkpoint: Optional[str] = None) -> None:
+    """Makes a config resume from a checkpoint, with that run's seed.
+
+    Only the first process reads files.
+
+    Args:
+        cfg: Changed in place. Pre-trained weights are dropped from it, as the
+            checkpoint holds all weights.
+        checkpoint: By default the newest undamaged one in ``cfg.work_dir``;
+            if there is none the run starts from the beginning.
+
+    Raises:
+        ValueError: All checkpoints are damaged, or the one named is not of a
+            run.
+        OSError: A checkpoint is missing or cannot be read.
+    """
+    cfg.resume = False
+    path, seed = on_first_process(_choose, cfg, checkpoint)
+    if path is None:  # the beginning may be a load_from
+        print_log(f'no checkpoint in {cfg.work_dir}: starting from the '
+                  'beginning', logger='current')
+        return
+    cfg.resume, cfg.load_from = True, path
+    cfg.randomness = dict(cfg.get('randomness') or {}, seed=seed)
+    for _, node in walk(cfg.get('model')):
+        if isinstance(node, dict) and type_name(
+                node.get('init_cfg')) in ('Pretrained', 'PretrainedInit'):
+            node['init_cfg'] = None
+
+
+def _choose(cfg: Config, checkpoint: Optional[str]
+            ) -> Tuple[Optional[str], Optional[int]]:
+    """The checkpoint's path and seed."""
+    if checkpoint is None:
+        checkpoint, content = find_newest(cfg)
+        if checkpoint is None:
+            return None, None
+    else:
+        content = read_checkpoint(checkpoint)
+    meta = content.get('meta')
+    if not isinstance(meta, dict) or 'iter' not in meta:
+        raise ValueError(
+            f'{checkpoint} holds weights but no state of a run; to start from '
+            'its weights, use --cfg-options load_from=... instead of --resume')
+    return checkpoint, meta.get('seed')
+
+
+def find_newest(cfg: Config) -> Tuple[Optional[str], Optional[dict]]:
+    """The newest checkpoint of a run that is not damaged, and its content.
+
+    mmengine's text file ``last_checkpoint`` is not used: it may name any file.
+
+    Raises:
+        ValueError: There are some, and all are damaged.
+        OSError: One cannot be read, which says nothing about its content.
+    """
+    hook = (cfg.get('default_hooks') or {}).get('checkpoint') or {}
+    folders = [Path(cfg.work_dir)]
+    if hook.get('out_dir'):  # mmengine adds a folder with the run's name
+        folders.append(Path(hook['out_dir'], folders[0].resolve().name))
+    patterns = [*PATTERNS, (hook.get('filename_tmpl') or PATTERNS[0]).replace(
+        '{}', '*')]
+    paths = sorted({path for folder in folders for pattern in patterns
+                    for path in folder.glob(pattern)},
+                   key=lambda path: path.stat().st_mtime, reverse=True)
+    for path in paths:
+        try:
+            return str(path), read_checkpoint(str(path))
+        except ValueError as error:
+            print_log(f'skipping a checkpoint: {error}', logger='current')
+    if paths:
+        raise ValueError(
+            f'all {len(paths)} checkpoints in {folders[-1]} are damaged: '
+            'remove them to start from the beginning')
+    return None, None

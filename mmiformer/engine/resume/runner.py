@@ -1,0 +1,276 @@
+"""A Runner whose runs end the same however often they are interrupted."""
+import signal
+import sys
+import threading
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Dict, Iterator, List, Optional, Tuple, Union
+
+import torch
+from mmengine.dist import all_gather_object, all_reduce, is_main_process
+from mmengine.hooks import Hook
+from mmengine.optim import OptimWrapperDict
+from mmengine.runner import IterBasedTrainLoop, Runner
+from torch.utils.data import DataLoader
+
+from ...backbone.safe_load import mmengine_history
+from ...registry import RUNNERS
+from ..checkpoint import PlainCheckpointHook, written_whole
+from .rng import get_rng_state, set_rng_state
+from .sampler import (
+    SeededBatchSampler,
+    SkippingIterator,
+    make_seeded,
+    training_flag,
+)
+
+SIGTERM_POLL_INTERVAL = 10  # iterations between all-reduces
+
+
+class CheckpointError(OSError):
+    """A checkpoint could not be written."""
+
+
+@RUNNERS.register_module()
+class ResumableRunner(Runner):
+    """mmengine's Runner; an interrupted run, resumed, ends with the same
+    weights as an uninterrupted one (bit for bit on a CPU).
+
+    Checkpoints also hold the random states of every process and the position
+    in the data, and are written whole or not at all. Loading resumes at the
+    next batch, without reading those before it; a validation that was due
+    when the checkpoint was written is run first. SIGTERM saves a checkpoint
+    after the optimizer's next step and exits with status 143.
+
+    ``tools/train.py`` uses it; for any other tool of OpenMMLab put
+    ``runner_type = 'mmiformer.ResumableRunner'`` in the config.
+    """
+
+    _meta: Optional[dict] = None  # of the checkpoint that was loaded
+    _rng_before_val: Optional[dict] = None
+    _epoch_start: Tuple[int, int] = (0, 0)  # epoch, iterations before it
+    _skipped = 0  # batches of the first epoch after resuming
+    _terminated = False  # this process got SIGTERM
+    _stopping = False  # any did
+    _temporary: Optional[Path] = None  # saved on SIGTERM, superseded later
+
+    def register_hooks(
+            self, default_hooks: Optional[Dict[str, Union[Hook, dict]]] = None,
+            custom_hooks: Optional[List[Union[Hook, dict]]] = None) -> None:
+        """Like mmengine's; adds what resuming needs."""
+        super().register_hooks(default_hooks, custom_hooks)
+        self.register_hook(_ResumeHook())
+        self.register_hook(PlainCheckpointHook())
+
+    @staticmethod
+    def build_dataloader(dataloader, seed: Optional[int] = None,
+                         diff_rank_seed: bool = False) -> DataLoader:
+        """Like mmengine's; the loader can start at any batch."""
+        loader = Runner.build_dataloader(dataloader, seed, diff_rank_seed)
+        if (loader is dataloader or loader.batch_sampler is None
+                or not hasattr(loader.batch_sampler, 'sampler')):
+            return loader
+        return make_seeded(loader, seed or 0)
+
+    def save_checkpoint(self, out_dir: str, filename: str, *args,
+                        meta: Optional[dict] = None,
+                        save_optimizer: bool = True, **kwargs) -> None:
+        """Like mmengine's; the file is written whole or not at all.
+
+        Raises:
+            CheckpointError: It cannot be written, for want of space or
+                permission; checkpoints from before are untouched.
+        """
+        meta, rng = dict(meta or {}), get_rng_state()
+        if self._rng_before_val and meta.get('sigterm'):
+            rng = self._rng_before_val  # the validation will be repeated
+        elif self._rng_before_val:  # CheckpointHook saves when it is done
+            meta['validated'] = True
+        meta['rng'] = all_gather_object(rng)
+        kwargs.update(meta=meta, save_optimizer=save_optimizer)
+        if not is_main_process():
+            return
+        if '://' in out_dir:
+            super().save_checkpoint(out_dir, filename, *args, **kwargs)
+            return
+        path = Path(out_dir, filename)
+        try:
+            with written_whole(path) as scratch:
+                super().save_checkpoint(
+                    out_dir, scratch.name, *args, **kwargs)
+        except OSError as error:
+            raise CheckpointError(
+                f'{path} could not be written ({error}); the checkpoints '
+                'before it are whole: mend that and use --resume') from error
+        if save_optimizer:
+            Path(self.work_dir, 'last_checkpoint').write_text(str(path))
+            if self._temporary not in (None, path.absolute()):
+                self._temporary.unlink(missing_ok=True)
+            self._temporary = None
+
+    def load_checkpoint(self, *args, **kwargs) -> dict:
+        """Like mmengine's; keeps ``meta`` for :meth:`restore_position`."""
+        with mmengine_history():
+            checkpoint = super().load_checkpoint(*args, **kwargs)
+        self._meta = checkpoint.get('meta')
+        return checkpoint
+
+    def resume(self, filename: str, *args, **kwargs) -> None:
+        """Like mmengine's; a file saved on SIGTERM is removed when the next
+        checkpoint is written."""
+        super().resume(filename, *args, **kwargs)
+        path = Path(filename).absolute()
+        if (self._meta.get('sigterm')
+                and path.parent == Path(self.work_dir).absolute()):
+            self._temporary = path
+
+    def train(self) -> torch.nn.Module:
+        """Like mmengine's; saves a checkpoint on SIGTERM, if this is the
+        main thread: others cannot receive signals."""
+        with self._catch_sigterm():
+            return super().train()
+
+    @contextmanager
+    def _catch_sigterm(self) -> Iterator[None]:
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def remember(number, frame) -> None:
+            self._terminated = True
+
+        before = signal.signal(signal.SIGTERM, remember)
+        training_flag().value = True
+        try:
+            yield
+        finally:
+            training_flag().value = False
+            signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
+
+    def stop_if_terminated(self, done: int) -> None:
+        """Saves and exits if a process of the run got SIGTERM.
+
+        Args:
+            done: Iterations that are complete.
+        """
+        if not self.distributed:
+            self._stopping = self._terminated
+        elif not self._stopping and done % SIGTERM_POLL_INTERVAL == 0:
+            flag = torch.tensor(int(self._terminated))
+            all_reduce(flag, 'max')  # all save together, or wait forever
+            self._stopping = bool(flag)
+        # Gradients that are being accumulated are in no checkpoint.
+        wrapper = self.optim_wrapper
+        if not self._stopping or not (isinstance(wrapper, OptimWrapperDict)
+                                      or wrapper.should_update()):
+            return
+        path = Path(self.work_dir, f'iter_{done}.pth')
+        if self.message_hub.get_info('last_ckpt') != str(path):
+            self.save_checkpoint(
+                self.work_dir, path.name, by_epoch=False,
+                meta=dict(epoch=self.epoch, iter=done, sigterm=True))
+        self.logger.warning(f'SIGTERM: saved {path}; continue with --resume')
+        sys.exit(128 + signal.SIGTERM)
+
+    def data_settings(self) -> dict:
+        """What the order of the batches depends on."""
+        loader = self.train_dataloader
+        sampler = loader.batch_sampler.batch_sampler
+        return dict(
+            batches=len(loader), images=len(loader.dataset),
+            batch_size=getattr(sampler, 'batch_size', None),
+            world_size=self.world_size)
+
+    def restore_position(self) -> None:
+        """Restores data position and random state; called last before
+        training."""
+        loop, loader = self.train_loop, self.train_dataloader
+        sampler = loader.batch_sampler
+        if isinstance(sampler, SeededBatchSampler):
+            sampler.epoch, sampler.start = loop.epoch, self._resumed_batch()
+            self._skipped = sampler.start
+            if isinstance(loop, IterBasedTrainLoop):
+                loop.dataloader_iterator = SkippingIterator(
+                    type(loop.dataloader_iterator)(loader), loop.iter)
+        states = (self._meta or {}).get('rng') or []
+        if len(states) != self.world_size:
+            self.logger.warning(
+                f'the checkpoint has random states of {len(states)} '
+                f'processes, this run has {self.world_size}: resuming with '
+                'new ones')
+        else:
+            set_rng_state(states[self.rank])
+        if self._validation_is_due():
+            self.val_loop.run()
+
+    def _resumed_batch(self) -> int:
+        """Number of batches to skip, of the epoch or of the whole run if it
+        counts iterations."""
+        loop, now = self.train_loop, self.data_settings()
+        saved = (self._meta or {}).get('data') or dict(  # mmengine's Runner
+            now, batch=loop.iter - loop.epoch * now['batches'])
+        changes = [f'{name} {saved.get(name)} -> {value}'
+                   for name, value in now.items() if saved.get(name) != value]
+        if isinstance(loop, IterBasedTrainLoop):
+            batch, where = loop.iter, f'after {loop.iter} batches'
+        elif changes or not 0 <= saved['batch'] <= now['batches']:
+            batch, where = 0, f'at the beginning of epoch {loop.epoch + 1}'
+            changes = changes or [f'batch {saved["batch"]}']
+        else:
+            batch = saved['batch']
+        if changes:
+            self.logger.warning(
+                'the data is not that of the checkpoint '
+                f'({", ".join(changes)}): resuming {where}')
+        return batch
+
+    def _validation_is_due(self) -> bool:
+        """Checkpoints are written before the validation of their epoch, and
+        again after it if the score is the best."""
+        loop = self.train_loop
+        if self.val_loop is None or (self._meta or {}).get('validated'):
+            return False
+        loop._decide_current_val_interval()
+        done, last = loop.iter, loop.max_iters
+        if not isinstance(loop, IterBasedTrainLoop):
+            if self._skipped:
+                return False
+            done, last = loop.epoch, loop.max_epochs
+        return done >= max(loop.val_begin, 1) and (
+            done % loop.val_interval == 0 or done == last)
+
+
+class _ResumeHook(Hook):
+    """Calls the runner between mmengine's own steps."""
+
+    priority = 'LOWEST'
+
+    def before_train(self, runner: ResumableRunner) -> None:
+        if runner.iter:
+            runner.restore_position()
+
+    def before_train_epoch(self, runner) -> None:
+        runner._epoch_start = runner.epoch, runner.iter - runner._skipped
+        runner._skipped = 0
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None,
+                         outputs=None) -> None:
+        runner.stop_if_terminated(runner.iter + 1)
+
+    def before_val(self, runner) -> None:
+        runner._rng_before_val = get_rng_state()
+
+    def after_val_iter(self, runner, batch_idx, data_batch=None,
+                       outputs=None) -> None:
+        if not runner.distributed:
+            runner.stop_if_terminated(runner.iter)
+
+    def after_val(self, runner) -> None:
+        runner._rng_before_val = None
+
+    def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
+        if isinstance(runner.train_dataloader.batch_sampler,
+                      SeededBatchSampler):
+            meta, (epoch, first) = checkpoint['meta'], runner._epoch_start
+            batch = meta['iter'] - first if meta['epoch'] == epoch else 0
+            meta['data'] = dict(runner.data_settings(), batch=batch)

@@ -1,0 +1,177 @@
+"""Data that can start at any batch of a run, augmented alike every time."""
+import copy
+import os
+import random
+import signal
+from functools import lru_cache, partial
+from multiprocessing.sharedctypes import RawValue
+from typing import Any, Callable, Iterator, List, Optional, Sequence
+
+import numpy as np
+import torch
+from mmengine.dataset import InfiniteSampler
+from mmengine.dist import get_dist_info
+from torch.utils.data import BatchSampler, DataLoader, Dataset, get_worker_info
+
+from .rng import get_rng_state, set_rng_state
+
+
+class SeededIndex(int):
+    """A dataset index that carries the seed of its position in the run."""
+
+    seed: tuple
+
+    def __new__(cls, index: int, seed: tuple) -> 'SeededIndex':
+        self = super().__new__(cls, index)
+        self.seed = seed
+        return self
+
+    def __getnewargs__(self):  # pickled when it is sent to a worker
+        return int(self), self.seed
+
+
+class SeededBatchSampler:
+    """The batches of another sampler, from any batch of any epoch.
+
+    Each index gets a seed from the run's seed, the epoch, the number of the
+    batch and its place in the joint batch of all processes. Augmentation
+    therefore depends neither on the worker that does it nor on how a joint
+    batch is divided among processes.
+
+    Args:
+        batch_sampler: Yields lists of indices, the same ones whenever an
+            epoch is repeated.
+        seed: Of the run.
+
+    Attributes:
+        epoch: Index of the next pass.
+        start: Number of batches to skip at its beginning.
+    """
+
+    def __init__(self, batch_sampler: BatchSampler, seed: int) -> None:
+        self.batch_sampler = batch_sampler
+        self.sampler = batch_sampler.sampler  # DistSamplerSeedHook looks here
+        self.seed = seed
+        self.epoch = self.start = 0
+
+    def __len__(self) -> int:
+        return len(self.batch_sampler)
+
+    def __iter__(self) -> Iterator[List[SeededIndex]]:
+        skip, self.start = self.start, 0
+        rank, world_size = get_dist_info()
+        while True:
+            number = -1
+            for number, batch in enumerate(self._restarted()):
+                if number < skip:
+                    continue
+                seed = (self.seed, self.epoch, number)
+                # mmengine's samplers give every world_size-th index to a rank.
+                yield [SeededIndex(index, (*seed, i * world_size + rank))
+                       for i, index in enumerate(batch)]
+            self.epoch += 1
+            skip -= number + 1
+            if skip <= 0:  # iteration-based runs may skip whole passes
+                return
+            if number < 0:
+                raise RuntimeError(f'{type(self.sampler).__name__} yields no '
+                                   f'indices, cannot skip {skip} batches')
+
+    def _restarted(self) -> BatchSampler:
+        """The batch sampler at the beginning of an epoch.
+
+        A copy, since mmdet's AspectRatioBatchSampler keeps indices that were
+        left over when another iterator was abandoned.
+        """
+        if hasattr(self.sampler, 'set_epoch'):
+            self.sampler.set_epoch(self.epoch)
+        if isinstance(self.sampler, InfiniteSampler):
+            # It holds one endless generator, which may have started already.
+            self.sampler.indices = self.sampler._indices_of_rank()
+        return copy.deepcopy(
+            self.batch_sampler, {id(self.sampler): self.sampler})
+
+
+def get_seeded(dataset: Dataset, indices: Sequence[SeededIndex]) -> list:
+    """The samples, each drawn with random numbers of its own seed."""
+    samples = []
+    before = get_rng_state() if get_worker_info() is None else None
+    for index in indices:
+        # Uncorrelated even where two seeds differ by 1.
+        words = np.random.SeedSequence(index.seed).generate_state(3)
+        random.seed(int(words[0]))
+        np.random.seed(words[1])
+        torch.manual_seed(int(words[2]))
+        samples.append(dataset[int(index)])
+    if before is not None:  # the main process continues with its own numbers
+        set_rng_state(before)
+    return samples
+
+
+@lru_cache(maxsize=None)
+def training_flag() -> Any:
+    """Whether this process is training, in memory shared with its workers."""
+    return RawValue('b', False)
+
+
+def init_worker(flag: Any, init_fn: Optional[Callable[[int], None]],
+                worker: int) -> None:
+    """While training, ignore SIGTERM so that workers keep feeding the main
+    process until it has saved. Otherwise exit 0: Python terminates leftover
+    workers at shutdown, and another status would look like a crash."""
+    def end(number, frame) -> None:
+        if not flag.value:
+            os._exit(0)
+
+    signal.signal(signal.SIGTERM, end)
+    if init_fn is not None:
+        init_fn(worker)
+
+
+def make_seeded(loader: DataLoader, seed: int) -> DataLoader:
+    """The same loader with a :class:`SeededBatchSampler`.
+
+    Args:
+        loader: Of a map-style data set, whose samples are drawn by
+            :func:`get_seeded` from now on.
+        seed: Of the run.
+    """
+    dataset = loader.dataset
+    dataset.__getitems__ = partial(get_seeded, dataset)  # torch looks for it
+    return DataLoader(
+        dataset,
+        batch_sampler=SeededBatchSampler(loader.batch_sampler, seed),
+        num_workers=loader.num_workers,
+        collate_fn=loader.collate_fn,
+        pin_memory=loader.pin_memory,
+        timeout=loader.timeout,
+        worker_init_fn=partial(
+            init_worker, training_flag(), loader.worker_init_fn),
+        multiprocessing_context=loader.multiprocessing_context,
+        # Otherwise every pass takes a number from the main process.
+        generator=torch.Generator().manual_seed(seed),
+        prefetch_factor=loader.prefetch_factor,
+        persistent_workers=loader.persistent_workers)
+
+
+class SkippingIterator:
+    """Absorbs mmengine's fast-forward ``next()`` calls on resume; the batch
+    sampler has already skipped those batches.
+
+    Args:
+        iterator: Starts at the batch that the loop continues with.
+        count: Number of calls to absorb.
+    """
+
+    def __init__(self, iterator: Iterator, count: int) -> None:
+        self.iterator, self.count = iterator, count
+
+    def __next__(self) -> Any:
+        if self.count:
+            self.count -= 1
+            return None
+        return next(self.iterator)
+
+    def skip_iter(self, count: int) -> None:
+        """What the onedl forks of mmengine call instead."""
+        self.count = 0

@@ -1,0 +1,91 @@
+"""The process group, by each launcher's environment."""
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.dist import get_dist_info
+
+from mmiformer.engine import launch
+from mmiformer.engine.launch import (
+    VARIABLES,
+    on_first_process,
+    start_processes,
+)
+
+
+@pytest.mark.parametrize('launcher', VARIABLES)
+def test_a_missing_environment_is_said(launcher, monkeypatch):
+    for name in VARIABLES[launcher]:
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(ValueError, match=', '.join(VARIABLES[launcher])):
+        start_processes(Config(dict(launcher=launcher)))
+
+
+@pytest.fixture
+def second(monkeypatch):
+    """The second of two processes of a launcher, on CPUs."""
+    def start(launcher):
+        for name in VARIABLES[launcher]:
+            monkeypatch.setenv(name, '1')
+        monkeypatch.delenv('TORCHELASTIC_RESTART_COUNT', raising=False)
+        monkeypatch.setattr(launch, 'get_device', lambda: 'cpu')
+        monkeypatch.setattr(torch.cuda, 'device_count', lambda: 0)
+        return monkeypatch
+
+    return start
+
+
+@pytest.mark.parametrize('launcher, backend', [
+    ('pytorch', 'nccl'), ('slurm', 'gloo')])
+def test_what_needs_a_gpu_is_refused(launcher, backend, second):
+    second(launcher)
+    with pytest.raises(ValueError, match=f'{launcher}.*{backend}.*gloo'):
+        start_processes(Config(dict(
+            launcher=launcher,
+            env_cfg=dict(dist_cfg=dict(backend=backend)))))
+
+
+def test_each_process_needs_a_gpu_of_its_own(second):
+    second('slurm').setattr(torch.cuda, 'device_count', lambda: 1)
+    with pytest.raises(ValueError, match='--gpus-per-node'):
+        start_processes(Config(dict(launcher='slurm')))
+
+
+def test_gloo_takes_the_timeout_and_a_wrapper_without_gpu(second):
+    started = {}
+    second('pytorch').setattr(
+        torch.distributed, 'init_process_group',
+        lambda backend, **options: started.update(options, backend=backend))
+    cfg = Config(dict(launcher='pytorch', find_unused_parameters=True,
+                      env_cfg=dict(dist_cfg=dict(
+                          backend='gloo', timeout=90))))
+    start_processes(cfg)
+    assert started.pop('timeout').total_seconds() == 90
+    assert started == dict(backend='gloo')
+    assert cfg.model_wrapper_cfg == dict(
+        type='MMDistributedDataParallel', broadcast_buffers=False,
+        find_unused_parameters=True, device_ids=None)
+
+
+@pytest.mark.parametrize('count, nodes, fresh', [
+    ('0', '1', False), ('2', '1', True), ('2', '2', False)])
+def test_restarted_processes_meet_elsewhere(count, nodes, fresh, monkeypatch):
+    """What dead ones have left in torchrun's store is stale."""
+    store = torch.distributed.HashStore()
+    store.set('address', 'old')
+    monkeypatch.setenv('TORCHELASTIC_RESTART_COUNT', count)
+    monkeypatch.setenv('GROUP_WORLD_SIZE', nodes)
+    monkeypatch.setattr(torch.distributed, 'rendezvous',
+                        lambda url: iter([(store, 1, 2)]))
+    own = launch._new_store()
+    assert bool(own) == fresh
+    if fresh:
+        assert (own['rank'], own['world_size']) == (1, 2)
+        assert not own['store'].check(['address'])
+
+
+def test_one_process_needs_no_group():
+    start_processes(Config(dict(launcher='none')))
+    assert get_dist_info() == (0, 1)
+    assert on_first_process(divmod, 7, 2) == (3, 1)
+    with pytest.raises(ValueError, match='base 10'):
+        on_first_process(int, 'x')

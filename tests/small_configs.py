@@ -1,0 +1,39 @@
+"""Configs that train a small backbone on a few shapes, in seconds."""
+from pathlib import Path
+
+from conftest import ROOT
+
+BASES = dict(seg='fpn_ade20k', det='mask_rcnn')
+SHAPES = "shapes = dict(root={data!r}, train=12, val=5, size=64); data = dict(data_root={data!r} + '/')"  # noqa: E501
+CONFIG = '''
+_base_ = {base!r}
+{shapes}
+model = dict(backbone=dict(
+    _delete_=True, type='mmiformer.IFormer', pretrain_img_size=64,
+    norm_eval=True,
+    arch=dict(embed_dims=(16, 32, 32, 48), depths=(1, 1, 2, 1),
+              num_heads=(2, 4, 4, 6), attention_heads=(1, 2, (2, 3), 5))),
+    neck=dict(in_channels=[16, 32, 32, 48]))
+train_dataloader = dict(num_workers=0, batch_size=2,
+                        persistent_workers=False, dataset=data)
+val_dataloader = dict(num_workers=0, batch_size=2,
+                      persistent_workers=False, dataset=data)
+test_dataloader = val_dataloader
+default_hooks = dict(logger=dict(interval=1), checkpoint=dict(interval=1))
+'''
+DET = '''
+val_evaluator = dict(
+    ann_file={data!r} + '/annotations/instances_validation.json')
+test_evaluator = val_evaluator
+'''
+
+
+def write_config(path: Path, kind: str, more: str = '') -> Path:
+    """Writes a config of a segmentor or a detector; its data is in
+    ``shapes`` beside it, 12 images to train on and 5 to test."""
+    data = str(path.parent / 'shapes')
+    text = CONFIG + (DET if kind == 'det' else '') + more
+    path.write_text(text.format(
+        base=str(ROOT / 'configs' / BASES[kind] / 'iformer_s_shapes.py'),
+        data=data, shapes=SHAPES.format(data=data)))
+    return path
