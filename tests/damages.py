@@ -11,7 +11,7 @@ import shutil
 import cv2
 import numpy as np
 
-from mmiformer.checks import check_data
+from mmiformer.checks import CheckContext, check_data
 
 SMALL = dict(train=6, val=3, size=64)
 FAMILIES = dict(coco='mask_rcnn', seg='fpn_ade20k', cls='imagenet')
@@ -19,22 +19,31 @@ SPLITS = ('training', 'validation')
 
 
 def configure(cfg, root):
-    """The config, on the data below root."""
+    """The config, on the data below root, and with random weights."""
     cfg = copy.deepcopy(cfg)
+    cfg.model.backbone.init_cfg = None
+    base = dict(mmdet='CocoDataset', mmseg='BaseSegDataset',
+                mmpretrain='CustomDataset')[cfg.default_scope]
     for split, name in (('train', 'training'), ('val', 'validation')):
         dataset = cfg[f'{split}_dataloader'].dataset
-        if dataset.type == 'CustomDataset':
-            dataset.data_prefix = str(root / 'crops' / name)
-        else:
-            dataset.data_root = str(root)
-        if dataset.type == 'BaseSegDataset':
+        dataset.pop('shapes', None)
+        dataset.update(type=base, data_root=str(root))
+        if base == 'CustomDataset':
+            dataset.data_prefix = f'crops/{name}'
+        elif base == 'BaseSegDataset':
             dataset.data_prefix = dict(img_path=f'images/{name}',
                                        seg_map_path=f'annotations/{name}')
+        else:
+            cfg.val_evaluator.ann_file = str(
+                root / 'annotations/instances_validation.json')
+    cfg.test_dataloader, cfg.test_evaluator = (
+        cfg.val_dataloader, cfg.val_evaluator)
     return cfg
 
 
 def examine(cfg, root, **kwargs):
-    return check_data(configure(cfg, root), ('train', 'val'), **kwargs)
+    return check_data(configure(cfg, root), ('train', 'val'),
+                      CheckContext(**kwargs))
 
 
 def pick(random, folder, pattern):
