@@ -113,42 +113,37 @@ def annotation(change, split=None):
     return edit(damage, split)
 
 
-def settle(**values):
-    """Sets a field to one of the values."""
-    def change(entry, random):
-        for key, choices in values.items():
-            entry[key] = random.choice(choices)
-    return annotation(change)
-
-
-def box(change):
-    """Sets part of the box; ``change`` gets the image's side of 64."""
+def field(name, change, split=None):
+    """A damage of one field of an annotation; ``change`` gets its value."""
     def damage(entry, random):
-        entry['bbox'] = change(list(entry['bbox']), random)
-    return annotation(damage)
-
-
-def put(values):
-    """One number of the box becomes one of the values."""
-    def change(bbox, random):
-        bbox[random.randrange(4)] = random.choice(values)
-        return bbox
-    return box(change)
-
-
-def polygon(change, split=None):
-    def damage(entry, random):
-        index = random.randrange(len(entry['segmentation']))
-        entry['segmentation'][index] = change(
-            entry['segmentation'][index], random)
+        entry[name] = change(entry[name], random)
     return annotation(damage, split)
 
 
-def put_in_polygon(values):
-    def change(points, random):
-        points[random.randrange(len(points))] = random.choice(values)
-        return points
-    return polygon(change)
+def choose(*values):
+    """One of the values, whatever it was."""
+    return lambda value, random: random.choice(values)
+
+
+def cut(*lengths):
+    """The first numbers of a list."""
+    return lambda numbers, random: numbers[:random.choice(lengths)]
+
+
+def put(*values):
+    """One number of a list becomes one of the values."""
+    def change(numbers, random):
+        numbers[random.randrange(len(numbers))] = random.choice(values)
+        return numbers
+    return change
+
+
+def polygon(change, split=None):
+    def damage(polygons, random):
+        index = random.randrange(len(polygons))
+        polygons[index] = change(polygons[index], random)
+        return polygons
+    return field('segmentation', damage, split)
 
 
 def lose_field(content, random):

@@ -1,16 +1,7 @@
 """The data sets that a config reads, built by mm* but not loaded."""
 from dataclasses import dataclass
 from pathlib import Path
-from typing import (
-    Any,
-    Callable,
-    Dict,
-    Iterator,
-    List,
-    Optional,
-    Sequence,
-    Tuple,
-)
+from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 
 from mmengine.config import Config
 from mmengine.dataset import BaseDataset
@@ -58,7 +49,7 @@ class DatasetSplit:
     scope: Optional[str] = None
 
     @property
-    def classes(self) -> Optional[Sequence[str]]:
+    def classes(self) -> Optional[Tuple[str, ...]]:
         return self.dataset.metainfo.get('classes')
 
     @property
@@ -91,7 +82,7 @@ class DatasetSplit:
         with TRANSFORMS.switch_scope_and_registry(self.scope) as registry:
             return registry.build(step or dict(type='LoadImageFromFile'))
 
-    def read_images(self, paths: Sequence[str], context: CheckContext
+    def read_images(self, paths: List[str], context: CheckContext
                     ) -> Iterator[Tuple[str, Size]]:
         """Decodes images, and yields the size of each; those that are missing
         or damaged are faults."""
@@ -143,11 +134,6 @@ def build_splits(cfg: Config, split: str, context: CheckContext
     """Builds the data sets of a split of which all that is opened first
     exists, as lazily as mmengine can."""
     evaluators = as_list(cfg.get(f'{split}_evaluator'))
-    for evaluator in evaluators:
-        path = evaluator.get('ann_file')
-        if is_local(path) and not Path(path).exists():
-            context.add(kinds.FILE_MISSING,
-                        f'{path} ({split}_evaluator.ann_file)')
     loader, scope = cfg.get(f'{split}_dataloader'), cfg.get('default_scope')
     for dataset in find_datasets(loader['dataset']) if loader else ():
         name = f'{split}_dataloader.dataset ({type_name(dataset)})'
@@ -184,6 +170,12 @@ def build_splits(cfg: Config, split: str, context: CheckContext
             context.add(kinds.FILE_MISSING, path)
         if not missing:
             yield found
+    # Last: a data set may make its files when it is built.
+    for evaluator in evaluators:
+        path = evaluator.get('ann_file')
+        if is_local(path) and not Path(path).exists():
+            context.add(kinds.FILE_MISSING,
+                        f'{path} ({split}_evaluator.ann_file)')
 
 
 def is_local(path: object) -> bool:

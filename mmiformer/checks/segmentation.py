@@ -1,7 +1,7 @@
 """Checks folders of images and label maps as mmseg's BaseSegDataset reads
 them."""
 import os
-from typing import Any, Iterator, List, Tuple
+from typing import Any, Iterator, List, Optional, Tuple
 
 import numpy as np
 from mmengine.fileio import list_dir_or_file
@@ -51,10 +51,11 @@ def _find_spare(split: DatasetSplit, context: CheckContext,
             context.add(kinds.MAP_SPARE, path)
 
 
-def _list_files(folder: str) -> List[str]:
-    names = list_dir_or_file(folder, list_dir=False, recursive=True
-                             ) if folder and os.path.isdir(folder) else ()
-    return sorted(os.path.join(folder, name) for name in names)
+def _list_files(folder: Optional[str]) -> List[str]:
+    if not (folder and os.path.isdir(folder)):
+        return []
+    return sorted(os.path.join(folder, name) for name in list_dir_or_file(
+        folder, list_dir=False, recursive=True))
 
 
 def _check_files(split: DatasetSplit, context: CheckContext,
@@ -106,8 +107,9 @@ def _find_label_faults(split: DatasetSplit, path: str, counts: np.ndarray
     if beyond := [label for label in labels if label >= split.label_limit]:
         shown = ', '.join(f'{label} ({counts[label]} pixels)'
                           for label in beyond[:4])
-        yield kinds.LABEL_BEYOND, (f'{path}: {shown} of {len(beyond)} beyond, '
-                             f'num_classes is {split.label_limit}')
+        yield kinds.LABEL_BEYOND, (
+            f'{path}: {shown} of {len(beyond)} beyond, num_classes is '
+            f'{split.label_limit}')
     if not labels:
         yield kinds.MAP_IGNORED, path
 

@@ -44,36 +44,34 @@ COCO = [
     (kinds.EMPTY_CLASS, d.edit(d.empty_class)),
     (kinds.FILTERED, d.edit(d.strip_image, 'training')),
     (kinds.BACKGROUND, d.edit(d.strip_image, 'validation'), kinds.EMPTY_CLASS),
-    (kinds.NO_IMAGE, d.settle(image_id=[99, -1, 'x']), kinds.FILTERED,
-     kinds.BACKGROUND, kinds.EMPTY_CLASS),
-    (kinds.NO_CATEGORY, d.settle(category_id=[0, 99, 'x']), kinds.FILTERED,
-     kinds.BACKGROUND, kinds.EMPTY_CLASS),
+    (kinds.NO_IMAGE, d.field('image_id', d.choose(99, -1, 'x')),
+     kinds.FILTERED, kinds.BACKGROUND, kinds.EMPTY_CLASS),
+    (kinds.NO_CATEGORY, d.field('category_id', d.choose(0, 99, 'x')),
+     kinds.FILTERED, kinds.BACKGROUND, kinds.EMPTY_CLASS),
     (kinds.NO_CROWD, d.annotation(
         lambda entry, random: entry.pop('iscrowd'), 'validation')),
-    (kinds.BOX_NOT_FINITE, d.put([NAN, INF, -INF, 10 ** 400])),
-    (kinds.BOX_EMPTY, d.box(lambda b, r: [*b[:2], r.choice([0, -3, .5]), 9])),
-    (kinds.BOX_EMPTY, d.settle(area=[0, -1.5])),
-    (kinds.BOX_OUTSIDE, d.box(lambda b, r: r.choice(
-        [[64, 5, 9, 9], [5, 200, 9, 9], [-9, 5, 9, 9], [5, -20, 9, 9]]))),
-    (kinds.BOX_OVER_EDGE, d.box(lambda b, r: r.choice(
-        [[60, 5, 9, 9], [5, 60, 9, 9], [-3, 5, 9, 9], [5, -3, 9, 9]]))),
-    (kinds.MASK_NONE, d.settle(segmentation=[None, [], {}])),
-    (kinds.MASK_MALFORMED, d.settle(segmentation=[
+    (kinds.BOX_NOT_FINITE, d.field('bbox', d.put(NAN, INF, -INF, 10**400))),
+    (kinds.BOX_EMPTY, d.field('bbox', d.choose(
+        [5, 5, 0, 9], [5, 5, -3, 9], [5, 5, .5, 9]))),
+    (kinds.BOX_EMPTY, d.field('area', d.choose(0, -1.5))),
+    (kinds.BOX_OUTSIDE, d.field('bbox', d.choose(
+        [64, 5, 9, 9], [5, 200, 9, 9], [-9, 5, 9, 9], [5, -20, 9, 9]))),
+    (kinds.BOX_OVER_EDGE, d.field('bbox', d.choose(
+        [60, 5, 9, 9], [5, 60, 9, 9], [-3, 5, 9, 9], [5, -3, 9, 9]))),
+    (kinds.MASK_NONE, d.field('segmentation', d.choose(None, [], {}))),
+    (kinds.MASK_MALFORMED, d.field('segmentation', d.choose(
         'x', 3, [3], [['x'] * 6], dict(size=[1, 2], counts=[2]),
-        dict(size=[64, 64], counts=[5]), dict(counts='ab')])),
-    (kinds.MASK_NOT_FINITE, d.put_in_polygon([NAN, INF, -INF, 1e9])),
-    (kinds.POLYGON_SHORT, d.polygon(
-        lambda points, r: points[:r.choice([0, 1, 2, 4, 5, 7])], 'training')),
-    (kinds.POLYGON_UNTESTABLE, d.polygon(
-        lambda points, r: points[:r.choice([0, 1, 2, 4])], 'validation')),
-    (kinds.POLYGON_EMPTY, d.polygon(
-        lambda points, r: r.choice([[3.] * 8, [1, 1, 2.5, 2.5, 4, 4]]))),
-    (kinds.POLYGON_OUTSIDE, d.polygon(lambda points, r: r.choice(
-        [[101, 1, 109, 1, 109, 9], [1, 64, 9, 64, 9, 70],
-         [-9, 1, -1, 1, -1, 9], [1, -9, 1, -5, 9, -1]]))),
-    (kinds.POLYGON_OVER_EDGE, d.polygon(
-        lambda points, r: r.choice([[-9, 5, 9, 5, 9, 9],
-                                    [50, 5, 99, 5, 9, 9]]))),
+        dict(size=[64, 64], counts=[5]), dict(counts='ab')))),
+    (kinds.MASK_NOT_FINITE, d.polygon(d.put(NAN, INF, -INF, 1e9))),
+    (kinds.POLYGON_SHORT, d.polygon(d.cut(0, 1, 2, 4, 5, 7), 'training')),
+    (kinds.POLYGON_UNTESTABLE, d.polygon(d.cut(0, 1, 2, 4), 'validation')),
+    (kinds.POLYGON_EMPTY, d.polygon(d.choose(
+        [3.] * 8, [1, 1, 2.5, 2.5, 4, 4]))),
+    (kinds.POLYGON_OUTSIDE, d.polygon(d.choose(
+        [101, 1, 109, 1, 109, 9], [1, 64, 9, 64, 9, 70],
+        [-9, 1, -1, 1, -1, 9], [1, -9, 1, -5, 9, -1]))),
+    (kinds.POLYGON_OVER_EDGE, d.polygon(d.choose(
+        [-9, 5, 9, 5, 9, 9], [50, 5, 99, 5, 9, 9]))),
     (kinds.OVERLAP, d.repeat('images/{}/*.jpg')),
 ]
 SEG = [
@@ -140,8 +138,6 @@ def test_each_damage_is_named(case, bases, shapes, random):
     assert len(report.faults[kind]) == 1, report
     assert named in report.faults[kind][0]
     assert found <= {kind, *others}, report
-    assert str(report).count(kind.title) >= 1
-    assert (report.errors > 0) == any(kind.error for kind in found)
 
 
 SCALARS = st.one_of(
@@ -174,6 +170,5 @@ def test_no_json_stops_the_check(value, random, bases, shapes):
         path.write_text(json.dumps(content))
         cfg.train_dataloader.dataset.ann_file = str(path)
         report = check_data(cfg, ('train', ))
-    assert str(report).isascii() or str(report)
     assert '\x1b' not in str(report) and '\ud800' not in str(report)
     json.dumps(report.as_dict())

@@ -20,6 +20,7 @@ from mmiformer.checks.objects import find_box_fault
 from mmiformer.checks.segmentation import relabel
 from mmiformer.checks.settings import find_heads
 from mmiformer.config import load_config
+from mmiformer.datasets import make_shapes
 
 NEW_STYLE = '''
 from mmengine.config import read_base
@@ -134,15 +135,21 @@ def test_data_sets_that_cannot_be_built(key, value, named, bases, shapes):
     assert named in report.faults[kinds.UNBUILT][0]
 
 
-def test_subclasses_are_checked_as_what_they_read_like(bases, root):
+def test_subclasses_that_make_their_own_files(bases, tmp_path):
+    """They are checked as what they read like, after they are built."""
     @DATASETS.register_module(force=True)
-    class Own(DATASETS.get('mmdet.CocoDataset')):
-        pass
+    class SelfMade(DATASETS.get('mmdet.CocoDataset')):
+        def __init__(self, data_root, **kwargs):
+            make_shapes(data_root, **d.SMALL)
+            super().__init__(data_root=data_root, **kwargs)
 
+    root = tmp_path / 'made'
     cfg = d.configure(bases('coco'), root)
-    cfg.train_dataloader.dataset.type = 'Own'
-    (root / 'images/training/00001.jpg').unlink()
-    assert set(check_data(cfg, ('train', )).faults) == {kinds.IMAGE_MISSING}
+    cfg.val_dataloader.dataset.type = 'SelfMade'
+    assert check_data(cfg, ('val', )).faults == {}
+    (root / 'images/validation/00001.jpg').unlink()
+    assert check_data(cfg, ('val', )).faults == {kinds.IMAGE_MISSING: [
+        f'{root}/images/validation/00001.jpg: no such file']}
 
 
 def test_configs_of_pure_python(root, tmp_path):
@@ -153,8 +160,8 @@ def test_configs_of_pure_python(root, tmp_path):
     assert isinstance(cfg.train_dataloader.dataset.type, type)
     report = check_data(cfg, ('train', 'val'))
     assert report.faults == {} and '6 images' in report.read[0]
-    path = root / 'images/training/00001.jpg'
-    path.write_bytes(path.read_bytes()[:-100])
+    (root / 'images/training/00001.jpg').unlink()
+    assert set(check_data(cfg, ('train', )).faults) == {kinds.IMAGE_MISSING}
     (root / 'annotations/instances_training.json').write_text('{')
     assert set(check_data(cfg, ('train', )).faults) == {kinds.UNREADABLE}
 
