@@ -263,7 +263,8 @@ def listing(family, root, count):
 def test_a_million_images_are_not_touched(family, bases, root, touched):
     cfg = d.configure(bases(family), root)
     dataset = cfg.train_dataloader.dataset
-    dataset.update(ann_file=listing(family, root, 10**6), indices=None)
+    dataset.update(ann_file=listing(family, root, 10**6), indices=None,
+                   filter_cfg=None)
     touched.clear()
     report = check_data(cfg, ('train', ), CheckContext(**BRIEF))
     assert '1000000 images' in report.read[0]
