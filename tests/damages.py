@@ -11,7 +11,7 @@ import shutil
 import cv2
 import numpy as np
 
-from mmiformer.checks import check_data
+from mmiformer.checks import CheckContext, check_data
 
 SMALL = dict(train=6, val=3, size=64)
 FAMILIES = dict(coco='mask_rcnn', seg='fpn_ade20k', cls='imagenet')
@@ -19,22 +19,31 @@ SPLITS = ('training', 'validation')
 
 
 def configure(cfg, root):
-    """The config, on the data below root."""
+    """The config, on the data below root, and with random weights."""
     cfg = copy.deepcopy(cfg)
+    cfg.model.backbone.init_cfg = None
+    base = dict(mmdet='CocoDataset', mmseg='BaseSegDataset',
+                mmpretrain='CustomDataset')[cfg.default_scope]
     for split, name in (('train', 'training'), ('val', 'validation')):
         dataset = cfg[f'{split}_dataloader'].dataset
-        if dataset.type == 'CustomDataset':
-            dataset.data_prefix = str(root / 'crops' / name)
-        else:
-            dataset.data_root = str(root)
-        if dataset.type == 'BaseSegDataset':
+        dataset.pop('shapes', None)
+        dataset.update(type=base, data_root=str(root))
+        if base == 'CustomDataset':
+            dataset.data_prefix = f'crops/{name}'
+        elif base == 'BaseSegDataset':
             dataset.data_prefix = dict(img_path=f'images/{name}',
                                        seg_map_path=f'annotations/{name}')
+        else:
+            cfg.val_evaluator.ann_file = str(
+                root / 'annotations/instances_validation.json')
+    cfg.test_dataloader, cfg.test_evaluator = (
+        cfg.val_dataloader, cfg.val_evaluator)
     return cfg
 
 
 def examine(cfg, root, **kwargs):
-    return check_data(configure(cfg, root), ('train', 'val'), **kwargs)
+    return check_data(configure(cfg, root), ('train', 'val'),
+                      CheckContext(**kwargs))
 
 
 def pick(random, folder, pattern):
@@ -104,42 +113,37 @@ def annotation(change, split=None):
     return edit(damage, split)
 
 
-def settle(**values):
-    """Sets a field to one of the values."""
-    def change(entry, random):
-        for key, choices in values.items():
-            entry[key] = random.choice(choices)
-    return annotation(change)
-
-
-def box(change):
-    """Sets part of the box; ``change`` gets the image's side of 64."""
+def field(name, change, split=None):
+    """A damage of one field of an annotation; ``change`` gets its value."""
     def damage(entry, random):
-        entry['bbox'] = change(list(entry['bbox']), random)
-    return annotation(damage)
-
-
-def put(values):
-    """One number of the box becomes one of the values."""
-    def change(bbox, random):
-        bbox[random.randrange(4)] = random.choice(values)
-        return bbox
-    return box(change)
-
-
-def polygon(change, split=None):
-    def damage(entry, random):
-        index = random.randrange(len(entry['segmentation']))
-        entry['segmentation'][index] = change(
-            entry['segmentation'][index], random)
+        entry[name] = change(entry[name], random)
     return annotation(damage, split)
 
 
-def put_in_polygon(values):
-    def change(points, random):
-        points[random.randrange(len(points))] = random.choice(values)
-        return points
-    return polygon(change)
+def choose(*values):
+    """One of the values, whatever it was."""
+    return lambda value, random: random.choice(values)
+
+
+def cut(*lengths):
+    """The first numbers of a list."""
+    return lambda numbers, random: numbers[:random.choice(lengths)]
+
+
+def put(*values):
+    """One number of a list becomes one of the values."""
+    def change(numbers, random):
+        numbers[random.randrange(len(numbers))] = random.choice(values)
+        return numbers
+    return change
+
+
+def polygon(change, split=None):
+    def damage(polygons, random):
+        index = random.randrange(len(polygons))
+        polygons[index] = change(polygons[index], random)
+        return polygons
+    return field('segmentation', damage, split)
 
 
 def lose_field(content, random):

@@ -23,12 +23,15 @@ def test_reading_a_config_changes_nothing_else(configs):
     assert (dict(os.environ), dict(CheckpointLoader._schemes)) == before
 
 
-def test_overrides_and_work_dirs(configs):
+def test_overrides_and_work_dirs(configs, tmp_path):
     path = configs / 'mask_rcnn/iformer_s_1x.py'
     cfg = load_config(path, {'model.backbone.with_cp': True})
     assert cfg.model.backbone.with_cp is True and cfg.launcher == 'none'
     assert cfg.work_dir == 'work_dirs/mask_rcnn/iformer_s_1x'
     assert load_config(path, work_dir='here').work_dir == 'here'
+    assert load_config(path, dict(work_dir='mine')).work_dir == 'mine'
+    (tmp_path / 'own.py').write_text('a = 1')
+    assert load_config(str(tmp_path / 'own.py')).work_dir == 'work_dirs/own'
 
 
 def test_every_hook_of_a_config_can_be_removed(configs):

@@ -11,13 +11,11 @@ import json
 import sys
 from typing import Iterable
 
-from mmengine.config import DictAction
 from rich.console import Console
 from rich.progress import track
 
-from mmiformer.checks import check_data
-from mmiformer.config import load_config, output_file
-from mmiformer.datasets import make_shapes
+from mmiformer.checks import CheckContext, check_data
+from mmiformer.config import add_cfg_options, load_config, output_file
 
 SPLITS = ('train', 'val', 'test')
 
@@ -30,9 +28,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--out', type=output_file, help='JSON file for the report with every '
         'name')
-    parser.add_argument(
-        '--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE',
-        help='override settings, e.g. data_root=data/mine')
+    add_cfg_options(parser)
     return parser.parse_args()
 
 
@@ -49,14 +45,12 @@ def main() -> None:
     args = parse_args()
     try:
         cfg = load_config(args.config, args.cfg_options)
-        if 'shapes' in cfg:
-            make_shapes(**cfg.shapes)
     except (OSError, ValueError) as error:
         sys.exit(f'error: {error}')
     splits = [split for split in SPLITS if cfg.get(f'{split}_dataloader')]
     if 'val' in splits and cfg.get('test_dataloader') == cfg.val_dataloader:
         splits.remove('test')  # the same again
-    report = check_data(cfg, splits, show)
+    report = check_data(cfg, splits, CheckContext(progress=show))
     if args.out:
         args.out.write_text(json.dumps(report.as_dict(), indent=2) + '\n')
     # Names of files may be in letters that the terminal has not.

@@ -10,7 +10,7 @@ from pathlib import Path
 from mmengine.config import Config
 from mmengine.runner import Runner
 
-from mmiformer.backbone.safe_load import force_weights_only, mmengine_history
+from mmiformer.backbone.hub import force_weights_only, mmengine_history
 from mmiformer.checks import check_start
 from mmiformer.config import (
     add_common_arguments,

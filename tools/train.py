@@ -8,7 +8,7 @@ import sys
 import torch
 from mmengine.config import Config
 
-from mmiformer.backbone.safe_load import force_weights_only
+from mmiformer.backbone.hub import force_weights_only
 from mmiformer.checks import check_start
 from mmiformer.config import add_common_arguments, load_config
 from mmiformer.engine.launch import start_processes

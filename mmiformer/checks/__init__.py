@@ -1,12 +1,14 @@
 """Finds bad data before it is trained on.
 
-``run.check_data`` reads what a config will read: ``part.py`` builds the data
-sets, ``coco.py`` (with ``boxes.py``), ``segmentation.py`` and
-``classification.py`` check one of a family, ``files.py`` decodes images and
-maps, ``report.py`` gathers the faults.
+``data.check_data`` reads what a config will read: ``dataset_split.py`` builds
+the data sets; ``coco.py`` (with ``objects.py``), ``segmentation.py`` and
+``classification.py`` check one of a family, ``settings.py`` what has to agree;
+``kinds.py`` has every fault, and what mm* does with it. ``start.check_start``
+is the brief check before a run.
 """
-from .report import Report
-from .run import check_briefly, check_data
+from .context import CheckContext
+from .data import BRIEF, check_data
+from .kinds import Report
 from .start import check_start
 
-__all__ = ['Report', 'check_briefly', 'check_data', 'check_start']
+__all__ = ['BRIEF', 'CheckContext', 'Report', 'check_data', 'check_start']

@@ -2,124 +2,105 @@
 ImageNet read them."""
 import os
 from collections import Counter
-from pathlib import Path
-from typing import Dict, List, Optional, Tuple
+from typing import Dict, Tuple
 
-from .part import EMPTY, EMPTY_CLASS, Found, Job, Part
-from .report import Kind
-from .segmentation import LABEL_BEYOND
+from mmengine.fileio import list_dir_or_file, list_from_file
 
-LIST_UNREADABLE = Kind(
-    'lists of images that cannot be read', 'mmpretrain stops', True)
-LINE_MALFORMED = Kind(
-    'lines of a list without a file and a label', 'mmpretrain stops with a '
-    'ValueError', True)
-FOLDER_COUNT = Kind(
-    "folders that are not the model's classes", 'mmpretrain asks for a folder '
-    'per class and stops', True)
-FOLDER_ORDER = Kind(
-    "folders in another order than the model's classes", 'mmpretrain labels '
-    'folders in alphabetical order: classes get the names of others', True)
-SPARE = Kind(
-    'files that are no image by their suffix, or lie in no class folder',
-    'mmpretrain never reads them', False)
+from . import kinds
+from .context import CheckContext, CheckResult
+from .dataset_split import DatasetSplit
 
 
-def check_classification(part: Part, job: Job) -> Found:
-    """Checks the images of class folders, or of a list with labels.
-
-    Args:
-        part: A data set that loads as CustomDataset does.
-        job: How, and where the faults go.
-
-    Returns:
-        The images that are read, and the folders as they are labelled.
-    """
-    listed = bool(part.dataset.ann_file)
-    classes: Optional[Tuple[str, ...]] = None
-    if listed:
-        labels = _read_list(part, job)
+def check_classification(split: DatasetSplit, context: CheckContext
+                         ) -> CheckResult:
+    """Checks the images of class folders, or of a list with labels."""
+    prefix, with_label = split.dataset.img_prefix, split.dataset.with_label
+    folders = None
+    if split.dataset.ann_file:
+        labels = _read_list(split, context)
+        names = dict(enumerate(split.classes or ()))
+    elif with_label:
+        entries = sorted(os.scandir(prefix), key=lambda entry: entry.name)
+        folders = tuple(entry.name for entry in entries if entry.is_dir())
+        for entry in entries:
+            if not (entry.is_dir() or entry.name.startswith('.')):
+                context.add(kinds.SPARE, entry.path)
+        _check_folders(split, context, folders)
+        names = dict(context.choose(list(enumerate(folders))))
+        labels = _read_folders(split, context, names)
     else:
-        classes, labels = _read_folders(part, job)
-    prefix = part.dataset.img_prefix
-    images = part.subset(list(labels))
-    job.report.read.append(f'{part.split}: {prefix}, {len(images)} images')
+        labels = _read_folders(split, context, {-1: ''})
+    images = split.subset(list(labels))
+    context.report.read.append(
+        f'{split.split}: {prefix}, {len(images)} images')
     if not images:
-        job.report.add(EMPTY, f'{part.split}: {prefix}')
-    if part.dataset.with_label:
-        _check_labels(part, job, labels, classes)
-    list(job.read_images(dict.fromkeys(images), part.split))
-    return Found(images, classes)
+        context.add(kinds.EMPTY, f'{split.split}: {prefix}')
+    if with_label:
+        _check_labels(split, context, labels, names)
+    list(split.read_images(images, context))
+    return CheckResult(images, folders)
 
 
-def _read_list(part: Part, job: Job) -> Dict[str, int]:
-    """Labels by image; lines are taken apart as mmpretrain does."""
-    path = part.dataset.ann_file
+def _read_list(split: DatasetSplit, context: CheckContext) -> Dict[str, int]:
+    """Labels by image; lines are split as mmpretrain does."""
+    path = split.dataset.ann_file
     try:
-        lines = Path(path).read_text(encoding='utf-8').split('\n')
+        lines = list_from_file(path)
     except (OSError, ValueError) as error:
-        job.report.add(LIST_UNREADABLE, f'{path}: {error}')
+        context.add(kinds.LIST_UNREADABLE, f'{path}: {error}')
         return {}
-    if lines[-1] == '':
-        lines.pop()
     labels = {}
     for number, line in enumerate(lines, 1):
         name, _, label = line.strip().rpartition(' ')
-        if not part.dataset.with_label:
-            name, label = line.rstrip('\r'), '-1'
+        if not split.dataset.with_label:
+            name, label = line, '-1'
         try:
-            labels[os.path.join(part.dataset.img_prefix, name)] = int(label)
+            labels[os.path.join(split.dataset.img_prefix, name)] = int(label)
         except ValueError:
-            job.report.add(LINE_MALFORMED, f'{path}: line {number}: {line!r}')
+            context.add(kinds.LINE_MALFORMED,
+                        f'{path}: line {number}: {line!r}')
     return labels
 
 
-def _read_folders(part: Part, job: Job
-                  ) -> Tuple[Optional[Tuple[str, ...]], Dict[str, int]]:
-    root = part.dataset.img_prefix
-    with_label = part.dataset.with_label
-    folders = sorted(
-        entry.name for entry in os.scandir(root)
-        if entry.is_dir()) if os.path.isdir(root) else []
-    labels = {}
-    for folder, _, names in sorted(os.walk(root, followlinks=True)):
-        first = os.path.relpath(folder, root).split(os.sep)[0]
-        for name in sorted(names):
-            path = os.path.join(folder, name)
-            if part.dataset.is_valid_file(name) and (
-                    first != '.' or not with_label):
-                labels[path] = folders.index(first) if with_label else -1
-            elif not name.startswith('.'):
-                job.report.add(SPARE, path)
-    return tuple(folders) if with_label else None, labels
+def _read_folders(split: DatasetSplit, context: CheckContext,
+                  folders: Dict[int, str]) -> Dict[str, int]:
+    """Labels by image, of the folders by label."""
+    root, labels = split.dataset.img_prefix, {}
+    for label, folder in folders.items():
+        top = os.path.join(root, folder)
+        for name in sorted(list_dir_or_file(
+                top, list_dir=False, recursive=True)):
+            path = os.path.join(top, name)
+            if split.dataset.is_valid_file(name):
+                labels[path] = label
+            else:
+                context.add(kinds.SPARE, path)
+    return labels
 
 
-def _check_labels(part: Part, job: Job, labels: Dict[str, int],
-                  folders: Optional[Tuple[str, ...]]) -> None:
-    classes = part.classes or folders or ()
-    if folders is not None and part.classes:
-        _check_folders(part, job, folders)
-    limit = min([*part.heads.values()] or [len(classes) or 1 << 31])
+def _check_labels(split: DatasetSplit, context: CheckContext,
+                  labels: Dict[str, int], names: Dict[int, str]) -> None:
     for path, label in labels.items():
-        if not 0 <= label < limit:
-            job.report.add(LABEL_BEYOND, f'{path}: {label}, num_classes is '
-                           f'{limit}')
+        if not 0 <= label < split.label_limit:
+            context.add(kinds.LABEL_BEYOND, f'{path}: {label}, num_classes is '
+                        f'{split.label_limit}')
     counts = Counter(labels.values())
-    names: List[str] = list(folders or classes)
-    for label, name in enumerate(names):
+    for label, name in names.items():
         if labels and not counts[label]:
-            job.report.add(EMPTY_CLASS, f'{part.split}: {name}')
+            context.add(kinds.EMPTY_CLASS, f'{split.split}: {name}')
 
 
-def _check_folders(part: Part, job: Job, folders: Tuple[str, ...]) -> None:
-    root, classes = part.dataset.img_prefix, tuple(part.classes)
+def _check_folders(split: DatasetSplit, context: CheckContext,
+                   folders: Tuple[str, ...]) -> None:
+    root, classes = split.dataset.img_prefix, tuple(split.classes or folders)
     if len(folders) != len(classes):
         spare = [name for name in folders if name not in classes]
-        lacking = [name for name in classes if name not in folders]
-        job.report.add(
-            FOLDER_COUNT, f'{root}: {len(folders)} folders, {len(classes)} '
-            f'classes; no class: {spare[:5]}, no folder: {lacking[:5]}')
+        missing = [name for name in classes if name not in folders]
+        context.add(
+            kinds.FOLDER_COUNT, f'{root}: {len(folders)} folders, '
+            f'{len(classes)} classes; no class: {spare[:5]}, no folder: '
+            f'{missing[:5]}')
     elif folders != classes and set(folders) & set(classes):
         # Folders may have other names (ImageNet's have), not others' names.
-        job.report.add(FOLDER_ORDER, f'{root}: the folders {folders[:5]}, the '
-                       f'classes {classes[:5]}')
+        context.add(kinds.FOLDER_ORDER, f'{root}: the folders {folders[:5]}, '
+                    f'the classes {classes[:5]}')

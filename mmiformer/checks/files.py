@@ -2,204 +2,115 @@
 import hashlib
 import os
 import warnings
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
-from typing import (
-    Callable,
-    Dict,
-    Iterable,
-    Iterator,
-    List,
-    Optional,
-    Sequence,
-    Tuple,
-)
+from typing import Callable, Dict, List, Optional, Sequence, Tuple
 
 import cv2
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from .report import Kind
-
-IMAGE_MISSING = Kind(
-    'images that are missing', 'the loader stops at the first', True)
-IMAGE_UNREADABLE = Kind(
-    'files that are no image', 'the loader stops at the first', True)
-IMAGE_TRUNCATED = Kind(
-    'images that are truncated or damaged', 'OpenCV 5 refuses them and the '
-    'loader stops; OpenCV 4 fills the rest with grey and says nothing', True)
-MAP_UNREADABLE = Kind(
-    'label maps that are damaged or no image', 'the loader stops at the first',
-    True)
-MAP_CHANNELS = Kind(
-    'label maps of several channels', 'mmseg takes one index a pixel; colours '
-    'make the loss stop', True)
-MAP_WRAPPED = Kind(
-    'label maps with values that need more than 8 bits',
-    'mmseg keeps the low 8 bits: another label, and says nothing', True)
+from . import kinds
 
 Size = Tuple[int, int]  # (H, W)
-Track = Callable[[Iterable, str, int], Iterable]
-BATCH = 1024  # files that are handed to the threads at once
-ORIENTATION = 0x0112  # EXIF
+# OpenCV before 5 fills what a JPEG lacks with grey.
+FILLS_WITH_GREY = int(cv2.__version__.split('.')[0]) < 5
+JPEG = ('JPEG', 'MPO')
 
 
 class DamageError(Exception):
-    """A file cannot be used; of which kind the damage is, what is said of it,
-    and whether it is an image or its label map."""
+    """A file cannot be used; carries the Kind and the reason."""
 
-    def __init__(self, kind: Kind, reason: object,
-                 about_map: bool = False) -> None:
+    def __init__(self, kind: kinds.Kind, reason: object) -> None:
         super().__init__(str(reason))
         self.kind = kind
-        self.about_map = about_map
 
 
-def read_size(path: str) -> Size:
-    """(H, W) of an image as mmcv's loader would turn it, wholly decoded.
+def read_size(path: str, loader: Callable) -> Size:
+    """(H, W) of an image, wholly decoded.
+
+    Args:
+        path: The image.
+        loader: The ``LoadImageFromFile`` of the data set's pipeline.
 
     Raises:
-        DamageError: It is no image, or not whole.
+        DamageError: It is missing, no image, or not whole.
     """
-    content = _read(path, IMAGE_UNREADABLE, about_map=False)
     try:
-        image = _decode(content)
-    except (UnidentifiedImageError, Image.DecompressionBombError):
-        return _decode_by_opencv(content)  # may read more formats, and larger
-    except Exception as error:  # PIL's plugins raise almost anything
-        raise DamageError(IMAGE_TRUNCATED, error) from None
-    # PIL is content with a PNG that lacks its end, OpenCV is not; and OpenCV
-    # decides how an image is turned.
-    if image.format != 'JPEG' or image.getexif().get(ORIENTATION, 1) != 1:
-        return _decode_by_opencv(content)
-    return image.height, image.width
+        results = loader(dict(img_path=path))
+    except FileNotFoundError:
+        raise DamageError(kinds.IMAGE_MISSING, 'no such file') from None
+    except Exception as error:  # decoders raise almost anything
+        if reason := _find_truncation(path):
+            raise DamageError(kinds.IMAGE_TRUNCATED, reason) from None
+        raise DamageError(kinds.IMAGE_UNREADABLE, error) from None
+    if results is None:
+        raise DamageError(kinds.IMAGE_SKIPPED, 'ignore_empty')
+    if FILLS_WITH_GREY and (reason := _find_truncation(path, JPEG)):
+        raise DamageError(kinds.IMAGE_TRUNCATED, reason)
+    return results['img'].shape[:2]
 
 
-def read_map(path: str) -> np.ndarray:
+def read_map(path: str, backend: str) -> np.ndarray:
     """Labels (H, W) uint8 as mmseg's loader has them, before
     ``reduce_zero_label``.
 
+    Args:
+        path: The label map.
+        backend: ``imdecode_backend`` of the pipeline's LoadAnnotations.
+
     Raises:
-        DamageError: It is damaged, or what mmseg makes of it is not it.
+        DamageError: It is missing or damaged, or read differently by mmseg.
     """
-    content = _read(path, MAP_UNREADABLE, about_map=True)
+    from mmcv import imfrombytes  # installed where mmseg is
     try:
-        labels = np.array(_decode(content)).squeeze()
-    except Exception as error:  # PIL's plugins raise almost anything
-        raise DamageError(MAP_UNREADABLE, error, True) from None
+        labels = imfrombytes(Path(path).read_bytes(), flag='unchanged',
+                             backend=backend).squeeze()
+    except FileNotFoundError:
+        raise DamageError(kinds.MAP_MISSING, 'no such file') from None
+    except Exception as error:  # decoders raise almost anything
+        raise DamageError(kinds.MAP_UNREADABLE, error) from None
     if labels.ndim > 2:
-        raise DamageError(MAP_CHANNELS, f'shape {labels.shape}', True)
+        raise DamageError(kinds.MAP_CHANNELS, f'shape {labels.shape}')
     if labels.size and (labels.max() > 255 or labels.min() < 0):
         raise DamageError(
-            MAP_WRAPPED, f'values {labels.min()} to {labels.max()}', True)
+            kinds.MAP_WRAPPED, f'values {labels.min()} to {labels.max()}')
     return labels.astype(np.uint8)
 
 
-def is_file(path: str) -> bool:
-    """Whether it is a plain file; a pipe or a device would block a reader."""
+def _find_truncation(path: str, formats: Sequence[str] = ()) -> Optional[str]:
+    """Why Pillow cannot read an image, of these formats or any, to its end;
+    None if it can, or takes it for no image."""
     try:
-        return os.path.isfile(path)
-    except ValueError:  # a null byte
-        return False
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')  # of EXIF, of large images
+            image = Image.open(BytesIO(Path(path).read_bytes()))
+            if not formats or image.format in formats:
+                image.load()
+    except (UnidentifiedImageError, Image.DecompressionBombError):
+        return None
+    except Exception as error:  # its plugins raise almost anything
+        return str(error) or repr(error)
+    return None
 
 
-def _read(path: str, unreadable: Kind, about_map: bool) -> bytes:
-    try:
-        return Path(path).read_bytes()
-    except (OSError, ValueError) as error:
-        raise DamageError(unreadable, error, about_map) from None
+def times(size: Tuple[int, ...]) -> str:
+    """Width times height of (H, W), as people say it."""
+    return 'x'.join(str(side) for side in size[::-1])
 
 
-def _decode(content: bytes) -> Image.Image:
-    with warnings.catch_warnings():
-        warnings.simplefilter('ignore')  # of EXIF, of large images
-        image = Image.open(BytesIO(content))
-        image.load()
-    return image
-
-
-def _decode_by_opencv(content: bytes) -> Size:
-    try:
-        image = cv2.imdecode(np.frombuffer(content, np.uint8),
-                             cv2.IMREAD_COLOR)
-    except cv2.error:  # nothing in the file, or far too many pixels
-        image = None
-    if image is None:
-        raise DamageError(IMAGE_UNREADABLE,
-                          f'{len(content)} bytes that OpenCV does not decode')
-    return image.shape[:2]
-
-
-def run_each(function: Callable, items: Sequence, label: str, track: Track
-             ) -> Iterator[tuple]:
-    """Calls a function on each item in threads: decoders release the GIL.
-
-    Args:
-        function: Takes an item; may raise DamageError.
-        items: The items.
-        label: What is shown beside the progress.
-        track: Shows it: takes the items, the label and how many there are.
-
-    Yields:
-        The items in order, each with its result or DamageError.
-    """
-    def guarded(item):
-        try:
-            return item, function(item)
-        except DamageError as error:
-            return item, error
-
-    def results():
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            for start in range(0, len(items), BATCH):
-                yield from pool.map(guarded, items[start:start + BATCH])
-
-    yield from track(results(), label, len(items))
-
-
-def choose(items: Sequence, sample: Optional[int]) -> Sequence:
-    """All items, or as many as asked for, evenly spaced."""
-    if sample is None or len(items) <= sample:
-        return items
-    return [items[i * (len(items) - 1) // (sample - 1)]
-            for i in range(sample)]
-
-
-def find_same(first: Iterable[str], second: Iterable[str], by_content: bool
+def find_same(first: Sequence[str], second: Sequence[str]
               ) -> List[Tuple[str, str]]:
-    """The files of the second list that are also in the first.
-
-    Args:
-        first: Paths.
-        second: Paths.
-        by_content: Compare what is in them too; only files of equal sizes
-            are read. Else the resolved paths alone.
-
-    Returns:
-        Pairs of paths, of the first and the second list.
-    """
-    paths = {os.path.realpath(path): path for path in first if is_file(path)}
-    seconds = [path for path in dict.fromkeys(second) if is_file(path)]
-    same = {path: paths[os.path.realpath(path)] for path in seconds
-            if os.path.realpath(path) in paths}
-    if by_content:
-        sizes = {os.path.getsize(path) for path in seconds}
-        known: Dict[tuple, str] = {}
-        for path in paths.values():
-            if os.path.getsize(path) in sizes:
-                known.setdefault(_fingerprint(path), path)
-        sizes = {size for size, _ in known}
-        for path in seconds:
-            if path not in same and os.path.getsize(path) in sizes and (
-                    other := known.get(_fingerprint(path))):
-                same[path] = other
-    return [(other, path) for path, other in same.items()]
-
-
-def _fingerprint(path: str) -> Tuple[int, bytes]:
-    try:
-        content = Path(path).read_bytes()
-    except OSError as error:  # said elsewhere; equal to no other
-        return -1, f'{path} {error}'.encode()
-    return len(content), hashlib.sha256(content).digest()
+    """Pairs of a file of the first list and one of the second that hold the
+    same."""
+    digests: List[Dict[bytes, str]] = [{}, {}]
+    sizes = {os.path.getsize(path) for path in second if os.path.exists(path)}
+    for paths, found in zip((first, second), digests):
+        for path in paths:
+            with suppress(OSError, ValueError):  # reported where it is decoded
+                if os.path.getsize(path) in sizes:
+                    content = Path(path).read_bytes()
+                    found[hashlib.sha256(content).digest()] = path
+    return [(digests[0][digest], path) for digest, path in digests[1].items()
+            if digest in digests[0]]

@@ -11,7 +11,7 @@ from mmengine.hooks import Hook
 from mmengine.logging import HistoryBuffer
 from mmengine.structures import BaseDataElement
 
-from ..backbone.safe_load import drop_code
+from ..backbone.hub import drop_code
 from ..registry import HOOKS
 
 

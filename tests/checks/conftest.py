@@ -1,4 +1,6 @@
 """A good data set, and the configs that read it."""
+import shutil
+
 import damages as d
 import pytest
 
@@ -9,6 +11,12 @@ from mmiformer.datasets import make_shapes
 @pytest.fixture(scope='session')
 def shapes(tmp_path_factory):
     return make_shapes(tmp_path_factory.mktemp('data') / 'shapes', **d.SMALL)
+
+
+@pytest.fixture
+def root(shapes, tmp_path):
+    """A copy of the data that may be damaged."""
+    return shutil.copytree(shapes, tmp_path / 'shapes')
 
 
 @pytest.fixture(scope='session')

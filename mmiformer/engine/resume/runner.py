@@ -13,7 +13,7 @@ from mmengine.optim import OptimWrapperDict
 from mmengine.runner import IterBasedTrainLoop, Runner
 from torch.utils.data import DataLoader
 
-from ...backbone.safe_load import mmengine_history
+from ...backbone.hub import mmengine_history
 from ...registry import RUNNERS
 from ..checkpoint import PlainCheckpointHook, written_whole
 from .rng import get_rng_state, set_rng_state

@@ -1,0 +1,132 @@
+"""The start stops at what fails for certain, and logs the rest."""
+import multiprocessing
+import os
+from unittest import mock
+
+import damages as d
+import pytest
+import torch
+from mmengine.config import Config
+
+from mmiformer.checks import check_start, kinds, start
+from mmiformer.config import load_config
+
+BOTH = ('train', 'val')
+
+
+def test_what_is_missing_is_named_with_its_source(offline, configs):
+    cfg = load_config(str(configs / 'mask_rcnn/iformer_s_1x.py'))
+    with pytest.raises(FileNotFoundError) as error:
+        check_start(cfg, BOTH)
+    message = str(error.value)
+    for path in ('data/coco/annotations/instances_train2017.json '
+                 '(train_dataloader.dataset.ann_file)',
+                 'data/coco/train2017', 'data/coco/val2017',
+                 'data/coco/annotations/instances_val2017.json '
+                 '(val_evaluator.ann_file)',
+                 'https://cocodataset.org/#download, unpacked in data/coco/',
+                 'iformer_small', '(model.backbone.init_cfg.checkpoint)'):
+        assert path in message
+    cfg = load_config(str(configs / 'fpn_ade20k/iformer_s_80k.py'))
+    with pytest.raises(FileNotFoundError) as error:
+        check_start(cfg, ('test', ))
+    message = str(error.value)
+    assert 'data/ade/ADEChallengeData2016/images/validation' in message
+    assert 'ADEChallengeData2016.zip' in message
+    assert 'images/training' not in message  # a test does not read it
+    assert 'iformer_small' not in message  # nor does it initialize the model
+
+
+@pytest.mark.parametrize('text', ['', '[', '[' * 10**5, '[]', '\x00\xff'])
+def test_an_annotation_file_that_is_no_json_stops(text, bases, root):
+    path = root / 'annotations/instances_validation.json'
+    path.write_text(text)
+    with pytest.raises(ValueError, match=str(path)):
+        check_start(d.configure(bases('coco'), root), BOTH)
+
+
+def test_weights(offline, monkeypatch):
+    """By path, and released ones by name."""
+    cfg = Config(dict(load_from=str(offline / 'w.pth'), model=dict(
+        init_cfg=dict(type='Pretrained', checkpoint='mmiformer://iformer'))))
+    with pytest.raises(FileNotFoundError) as error:
+        check_start(cfg, ('train', ))
+    assert f'{offline}/w.pth (load_from)' in str(error.value)
+    assert '(model.init_cfg.checkpoint)' in str(error.value)
+    assert 'mmiformer://iformer: ' in str(error.value)
+    for choice in ('iformer_small', 'iformer_large_384'):
+        assert choice in str(error.value)
+    with pytest.raises(FileNotFoundError) as error:
+        check_start(cfg, ('test', ))
+    assert 'init_cfg' not in str(error.value)
+    torch.save(dict(a=torch.ones(2)), offline / 'w.pth')
+    check_start(cfg, ('test', ))
+    torch.save(dict(a=torch.ones(2)), offline / 'iformer_base.pth')
+    monkeypatch.setenv('MMIFORMER_WEIGHTS', str(offline))
+    cfg.model.init_cfg.checkpoint = 'mmiformer://iformer_base'
+    check_start(cfg, ('train', ))
+    cfg.load_from = 'https://server/w.pth'  # left to who loads it
+    check_start(cfg, ('train', ))
+
+
+def test_remote_data_is_not_checked(log):
+    check_start(Config(dict(default_scope='mmdet', train_dataloader=dict(
+        dataset=dict(type='CocoDataset', data_root='s3://bucket/coco/',
+                     ann_file='a.json')))), ('train', ))
+    assert any(kinds.UNCHECKED.title in line for line in log)
+
+
+@pytest.mark.parametrize('family, pattern, damage, kind', [
+    ('coco', 'images/validation/*.jpg', d.truncate, kinds.IMAGE_TRUNCATED),
+    ('coco', 'images/training/*.jpg', d.remove, kinds.IMAGE_MISSING),
+    ('seg', 'annotations/training/*.png', d.remove, kinds.MAP_MISSING),
+    ('cls', 'crops/training/*/*.jpg', d.resize, None)])
+def test_all_else_is_logged(family, pattern, damage, kind, bases, root, log):
+    cfg = d.configure(bases(family), root)
+    path = sorted(root.glob(pattern))[0]
+    damage(path, mock.Mock(randrange=lambda stop: stop - 1,
+                           choice=lambda items: items[0]))
+    check_start(cfg, BOTH)
+    lines = [line for line in log if 'check_dataset.py' in line]
+    assert len(lines) == (kind is not None)
+    for line in lines:
+        assert f'{kind.title}: 1 ' in line and str(path) in line
+        assert '--no-check' in line
+
+
+def test_a_check_that_fails_is_logged(bases, root, log):
+    with mock.patch.object(start, 'check_data', side_effect=MemoryError):
+        check_start(d.configure(bases('coco'), root), BOTH)
+    assert 'MemoryError' in log[-1]
+
+
+def run(rank, cfg, store, results):
+    """One of two processes; says how it ended, and what it has checked."""
+    torch.distributed.init_process_group(
+        'gloo', init_method=f'file://{store}', rank=rank, world_size=2)
+    with mock.patch.object(start, 'check_data',
+                           wraps=start.check_data) as checked:
+        try:
+            check_start(cfg, ('train', ))
+            ending = 'passed'
+        except (FileNotFoundError, SystemExit) as error:
+            ending = type(error).__name__
+    results.put((rank, ending, checked.call_count))
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize('whole, endings', [
+    (True, ['passed', 'passed']),
+    (False, ['FileNotFoundError', 'SystemExit'])])
+def test_the_first_process_checks_for_all(
+        whole, endings, bases, root, tmp_path):
+    cfg = d.configure(bases('coco'), root)
+    if not whole:
+        os.remove(root / 'annotations/instances_training.json')
+    fork = multiprocessing.get_context('fork')
+    results = fork.Queue()
+    for rank in range(2):
+        fork.Process(target=run, daemon=True, args=(
+            rank, cfg, tmp_path / 'store', results)).start()
+    assert sorted(results.get(timeout=60) for _ in range(2)) == [
+        (0, endings[0], 1), (1, endings[1], 0)]
