@@ -11,7 +11,8 @@ from tiny_models import rescaled
 from torch import nn
 
 from mmiformer.analysis import cam
-from mmiformer.analysis.cam import class_activation, predicted_class, suggest
+from mmiformer.analysis.cam import class_activation, predicted_class
+from mmiformer.analysis.layers import suggest
 
 
 @pytest.fixture(autouse=True)
@@ -158,7 +159,7 @@ def test_errors():
 def test_the_library_is_named_where_it_is_missing(monkeypatch):
     monkeypatch.setitem(sys.modules, 'pytorch_grad_cam', None)
     with pytest.raises(ImportError, match=r'pip install mmiformer\[cam\]'):
-        cam.library_class('gradcam')
+        cam.find_method('gradcam')
 
 
 def test_what_to_choose_from():

@@ -11,7 +11,7 @@ from tiny_models import NECK, build, child, rescaled, save
 from torch import nn
 
 from mmiformer.analysis.cam import class_activation, predicted_class
-from mmiformer.analysis.explained import Detector, NotSeenError
+from mmiformer.analysis.cam import Detector, NotSeenError
 from mmiformer.apis.inference import class_names, load_model, read_image
 
 
@@ -171,7 +171,7 @@ def test_sure_instances_count_more_than_doubtful_ones():
         scores = logits.sigmoid()
 
     explained = Detector(nn.Identity(), [])
-    explained.evidence(Instances, 1).backward()
+    explained.score(Instances, 1).backward()
     expected = logits.detach().sigmoid() * torch.tensor([1, 1, 1, 0])
     torch.testing.assert_close(logits.grad, expected)
     assert explained.votes(Instances).tolist() == pytest.approx(

@@ -1,15 +1,12 @@
 """The paper's dense tables against what the installed packages build."""
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
+from conftest import call, refusal
 from mmengine.config import Config
 
 from mmiformer.analysis import count
-from mmiformer.analysis.paper import PEERS, SHAPES, TABLES, build_row, find_row
+from mmiformer.analysis.paper import SHAPES, TABLES, find_row
+from mmiformer.analysis.peers import PEERS, build_row
 
-ROOT = Path(__file__).parents[2]
 COCO, ADE = 'mask_rcnn/iformer_s_1x.py', 'fpn_ade20k/iformer_s_80k.py'
 
 
@@ -55,24 +52,27 @@ def test_the_row_of_a_config(config, row, configs):
     assert (found and (*found[:2], found[2].params, found[2].flops)) == row
 
 
-def run(*arguments):
-    result = subprocess.run(
-        [sys.executable, str(ROOT / 'tools/get_flops.py'), *arguments],
-        capture_output=True, text=True)
-    return result.stdout + result.stderr
+def test_models_without_a_row():
+    heads = [dict(type='FPNHead'), dict(type='FPNHead')]
+    for model in (dict(type='mmiformer.IFormer'),
+                  dict(type='CascadeEncoderDecoder', decode_head=heads,
+                       backbone=dict(type='mmiformer.IFormer')),
+                  dict(type='MaskRCNN', backbone=dict(type='ResNet'))):
+        assert find_row(Config(dict(model=model))) is None
 
 
-def test_the_tool(configs):
-    output = run(str(configs / COCO), '--shape', '64', '96')
-    assert 'at 64x96' in output
-    (line, ) = [x for x in output.splitlines() if x.startswith('iFormer-S')]
-    assert line.split()[1] == '39.6'
-    assert line.split()[2] == '-'  # the paper has no row at this size
-    assert 'give a config or --table' in run()
-
-
-def test_a_classifier_is_counted_at_its_own_size(configs):
-    output = run(str(configs / 'imagenet/iformer_s_300e.py'))
-    assert 'at 224x224' in output
-    (line, ) = [x for x in output.splitlines() if x.startswith('model')]
-    assert line.split()[1:] == ['19.9', '-', '4.5', '-', '4.8']
+def test_the_tool(configs, tmp_path):
+    """Of a table's model at a size that the table has not, and of a backbone
+    in a config without ``default_scope``, at its own size."""
+    (tmp_path / 'bare.py').write_text(
+        "model = dict(type='mmiformer.IFormer', arch='small')\n")
+    for arguments, shape, name, numbers in (
+            ((configs / COCO, '--shape', 64, 96), '64x96', 'iFormer-S',
+             ['39.6', '-']),
+            ((tmp_path / 'bare.py', ), '224x224', 'model',
+             ['19.5', '-', '4.5', '-', '4.9'])):
+        output = call('get_flops.py', *arguments)
+        assert f'at {shape}' in output
+        line, = [x for x in output.splitlines() if x.startswith(name)]
+        assert line.split()[1:][:len(numbers)] == numbers
+    assert '--table' in refusal('get_flops.py')

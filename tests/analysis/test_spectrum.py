@@ -10,6 +10,7 @@ import torch
 from conftest import ROOT, TINY, call, refusal
 from tiny_models import build, child, save
 from torch import nn
+from mmiformer.analysis.layers import to_maps
 
 from mmiformer import IFormer
 from mmiformer.analysis import spectrum
@@ -18,7 +19,7 @@ from mmiformer.analysis.spectrum import (
     log_amplitude,
     mixer_layers,
     relative_log_amplitude,
-    to_maps,
+
 )
 
 
@@ -166,9 +167,9 @@ def test_what_a_model_pads_is_not_its_spectrum(configs, tmp_path):
     tool = runpy.run_path(str(ROOT / 'tools' / 'spectrum.py'))
     cfg = child(configs, 'mask_rcnn')
     model, settings = build(cfg), cfg.model.data_preprocessor
-    seen = tool['read_image'](path, (64, 96), model)
+    seen = tool['read_resized'](path, (64, 96), model)
     expected = (np.array([0, 0, 255]) - settings.mean) / settings.std
     torch.testing.assert_close(seen, torch.tensor(expected).float().view(
         1, 3, 1, 1).expand(1, 3, 64, 96))
     with pytest.raises(ValueError, match=r'--size 64 80: .* to \(64, 96\)'):
-        tool['read_image'](path, (64, 80), model)
+        tool['read_resized'](path, (64, 80), model)
