@@ -205,7 +205,6 @@ def class_activation(model: nn.Module, data: Dict[str, Any], category: int,
                 gradient, = cam.activations_and_grads.gradients
             finally:
                 handle.remove()
-                returned.clear()  # else a cycle through the graph, not freed
     if not gradient.any():
         raise ValueError(f'class {category} does not depend on the output of '
                          f'layer {name}: choose another layer')

@@ -51,13 +51,11 @@ def test_imagenet_macs(arch, macs):
 # the same shapes gave without the output norms.
 @pytest.mark.parametrize('config, shape, params, flops, paper, attention', [
     ('mask_rcnn/iformer_s_1x', (800, 1280), 39.64, 263.20, 263, 399),
-    pytest.param(
-        'mask_rcnn/iformer_b_1x', (800, 1280), 67.56, None, 351, 570,
-        marks=pytest.mark.slow),
+    pytest.param('mask_rcnn/iformer_b_1x', (800, 1280), 67.56, None, 351, 570,
+                 marks=pytest.mark.slow),
     ('fpn_ade20k/iformer_s_80k', (512, 2048), 23.74, 181.40, 181, 323),
-    pytest.param(
-        'upernet_ade20k/iformer_s_160k', (512, 2048), 49.17, None, 938, 1080,
-        marks=pytest.mark.slow),
+    pytest.param('upernet_ade20k/iformer_s_160k', (512, 2048), 49.17, None,
+                 938, 1080, marks=pytest.mark.slow),
 ])
 def test_dense_flops(config, shape, params, flops, paper, attention, configs):
     cfg = Config.fromfile(configs / f'{config}.py')
