@@ -39,7 +39,10 @@ def parse_args() -> argparse.Namespace:
                         'row was made on, or as there are; 0 is the CPU')
     parser.add_argument('--cfg-options', nargs='+', default=[],
                         metavar='KEY=VALUE', help='override settings')
-    return parser.parse_args()
+    args = parser.parse_args()
+    if args.gpus is not None and args.gpus < 0:
+        parser.error(f'--gpus {args.gpus}: give 0 (the CPU) or more')
+    return args
 
 
 def show(run: Run) -> None:

@@ -120,7 +120,7 @@ def parse_options(options: Tuple[str, ...]) -> dict:
     return parser.parse_args(['--cfg-options', *options]).cfg_options
 
 
-@dataclass(frozen=True)
+@dataclass
 class Run:
     """A row on this machine.
 
@@ -145,8 +145,7 @@ class Run:
     def __post_init__(self) -> None:
         if self.gpus is None:
             recipe = self.base_batch // self.cfg.train_dataloader.batch_size
-            object.__setattr__(self, 'gpus', min(
-                max(1, recipe), torch.cuda.device_count()))
+            self.gpus = min(max(1, recipe), torch.cuda.device_count())
 
     @property
     def options(self) -> Tuple[str, ...]:
