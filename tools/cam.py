@@ -1,4 +1,4 @@
-"""Draws where in images models see a class, side by side.
+"""Draws where models see a class in images, side by side.
 
     tools/cam.py configs/imagenet/iformer_s_300e.py \\
         mmiformer://iformer_small --images a.jpg b.jpg --out cam.png
@@ -7,10 +7,10 @@
         --layer neck.fpn_convs.0:NCHW
 
 For classifiers, detectors and segmentors with any backbone. By default each
-model shows the class that it predicts first, in the last map of its backbone,
-which is coarse: in a model with an FPN, neck.fpn_convs.0 shows small things.
-Layers are named as in `model.named_modules()`, with the layout of what they
-emit; for models that differ give one for each.
+model shows its top prediction, in the last map of its backbone, which is
+coarse: in a model with an FPN, neck.fpn_convs.0 shows small things. Layers are
+named as in `model.named_modules()`, with the layout of their output; for
+models that differ give one for each.
 """
 import argparse
 import sys
@@ -26,12 +26,10 @@ from mmiformer.analysis.cam import (
     METHODS,
     NotSeenError,
     class_activation,
-    find_layer,
-    library_class,
+    find_method,
     predicted_class,
-    suggest,
 )
-from mmiformer.analysis.spectrum import LAYOUTS
+from mmiformer.analysis.layers import LAYOUTS, find_layer, suggest
 from mmiformer.apis.inference import class_names, load_model, read_image
 from mmiformer.config import load_config
 
@@ -40,15 +38,15 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_common_arguments(parser)
-    parser.add_argument('--category', help='a class, by name; default: the '
-                        'one that a model predicts')
+    arguments.add_model_arguments(parser)
+    parser.add_argument('--category', help='the name of a class; default: '
+                        'the top prediction of each model')
     parser.add_argument('--layer', nargs='+', metavar='NAME:LAYOUT',
                         type=arguments.layer, default=[LAST_MAP],
                         help='one, or one per model; default: the backbone; '
                         f'LAYOUT: {", ".join(LAYOUTS)}')
     parser.add_argument('--method', choices=list(METHODS), help='default: '
-                        'gradcam of a classifier, hirescam of the others')
+                        'gradcam for a classifier, hirescam for others')
     args = parser.parse_args()
     count = len(args.models)
     if len(args.layer) == 1:
@@ -61,7 +59,7 @@ def parse_args() -> argparse.Namespace:
 
 def number_of(category: Optional[str], classes: List[str], config: str
               ) -> Optional[int]:
-    """The class of a name; a class may have several, parted by commas."""
+    """The index of a class by its name, or by one of several with commas."""
     if category is None:
         return None
     for number, name in enumerate(classes):
@@ -77,8 +75,8 @@ def show(cfg, model, classes: List[str], path: Path, category: Optional[int],
     seen, data = read_image(cfg, model, str(path))
     try:
         if category is None:
-            background = ('background' in classes or None) and (
-                classes.index('background'))
+            background = (classes.index('background')
+                          if 'background' in classes else None)
             category = predicted_class(model, data, background)
         heat = class_activation(model, data, category, layer, method)
     except NotSeenError:
@@ -91,7 +89,7 @@ def main() -> None:
     args = parse_args()
     paths = [path for path, _ in args.models]
     try:
-        library_class(args.method or 'gradcam')
+        find_method(args.method or 'gradcam')
         configs = [load_config(path) for path in paths]
         classes = [class_names(cfg) for cfg in configs]
         categories = [number_of(args.category, names, path)

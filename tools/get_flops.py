@@ -4,7 +4,7 @@
     tools/get_flops.py --table coco
 
 FLOPs are given in both of the paper's conventions: its COCO and ADE20K tables
-leave the products inside attention out, its ImageNet table counts them.
+exclude the products inside attention, its ImageNet table counts them.
 """
 import argparse
 import logging
@@ -12,13 +12,13 @@ import time
 import warnings
 from pathlib import Path
 
-from mmengine.config import DictAction
 from mmengine.logging import MMLogger
-from mmengine.registry import MODELS, init_default_scope
+from mmengine.registry import MODELS, DefaultScope
 
 from mmiformer.analysis import count
-from mmiformer.analysis.paper import SHAPES, TABLES, build_row, find_row
-from mmiformer.config import load_config
+from mmiformer.analysis.paper import SHAPES, TABLES, find_row
+from mmiformer.analysis.peers import build_row
+from mmiformer.config import add_cfg_options, load_config
 
 CONFIGS = Path(__file__).parents[1] / 'configs'
 TABLE_CONFIGS = {'coco': 'mask_rcnn/iformer_s_1x.py',
@@ -34,25 +34,31 @@ def parse_args() -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('config', nargs='?')
     parser.add_argument('--shape', type=int, nargs=2, metavar=('H', 'W'),
-                        help="by default that of the paper's table, of a "
-                        'classifier what it is trained on')
+                        help="by default that of the paper's table, for a "
+                        'classifier or a backbone its training size')
     parser.add_argument('--table', choices=sorted(TABLE_CONFIGS),
-                        help="a whole table of the paper")
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction,
-                        metavar='KEY=VALUE', help='override settings')
+                        help='a whole table of the paper')
+    add_cfg_options(parser)
     args = parser.parse_args()
     if bool(args.config) == bool(args.table):
         parser.error('give a config or --table')
     return args
 
 
-def show(name: str, row, result) -> None:
+def default_shape(cfg) -> tuple:
+    side = cfg.model.get('backbone', cfg.model).get('pretrain_img_size', 224)
+    table = dict(mmdet='coco', mmseg='ade20k').get(cfg.get('default_scope'))
+    return SHAPES.get(table, (side, side))
+
+
+def show(name: str, published, result) -> None:
     numbers = ('', '', '') if result is None else (
         f'{result.params / 1e6:.1f}', f'{result.flops / 1e9:.1f}',
         f'{result.flops_with_attention / 1e9:.1f}')
-    published = (f'{row.params:g}', f'{row.flops:g}') if row else ('-', '-')
-    line = LINE.format(name, numbers[0], published[0], numbers[1],
-                       published[1], numbers[2])
+    printed = ((f'{published.params:g}', f'{published.flops:g}')
+               if published else ('-', '-'))
+    line = LINE.format(name, numbers[0], printed[0], numbers[1], printed[1],
+                       numbers[2])
     if result is None:
         line += '  not in the installed packages'
     print(line, flush=True)
@@ -63,30 +69,24 @@ def main() -> None:
     warnings.filterwarnings('ignore')
     MMLogger.get_current_instance().setLevel(logging.ERROR)
     start = time.time()
+    cfg = load_config(str(args.config or CONFIGS / TABLE_CONFIGS[args.table]),
+                      args.cfg_options)
+    shape = tuple(args.shape or default_shape(cfg))
+    print(f'at {shape[0]}x{shape[1]}, one image; up to 15 seconds a row on a '
+          'CPU')
+    print(LINE.format(*TITLES))
     if args.config:
-        cfg = load_config(args.config, args.cfg_options)
-        table, name, row = find_row(cfg) or (None, 'model', None)
-        side = cfg.model.backbone.get('pretrain_img_size', 224)
-        shape = tuple(args.shape or SHAPES.get(table) or dict(
-            mmseg=(512, 2048), mmdet=(800, 1280), mmpretrain=(side, side)
-        )[cfg.default_scope])
-        print(f'at {shape[0]}x{shape[1]}, one image; some seconds on a CPU')
-        print(LINE.format(*TITLES))
-        cfg.model.backbone.init_cfg = None
-        init_default_scope(cfg.default_scope)
-        show(name, row if shape == SHAPES.get(table) else None,
-             count(MODELS.build(cfg.model), shape))
+        table, name, published = find_row(cfg) or (None, 'model', None)
+        with DefaultScope.overwrite_default_scope(cfg.get('default_scope')):
+            model = MODELS.build(cfg.model)
+        show(name, published if shape == SHAPES.get(table) else None,
+             count(model, shape))
     else:
-        cfg = load_config(str(CONFIGS / TABLE_CONFIGS[args.table]))
-        shape = tuple(args.shape or SHAPES[args.table])
-        print(f'at {shape[0]}x{shape[1]}, one image; some 15 seconds a row '
-              'on a CPU')
-        print(LINE.format(*TITLES))
-        for name, row in TABLES[args.table].items():
+        for name, published in TABLES[args.table].items():
             model = build_row(cfg, name)
-            show(name, row if shape == SHAPES[args.table] else None,
+            show(name, published if shape == SHAPES[args.table] else None,
                  model and count(model, shape))
-    print(f'FLOPs: convolutions, linear layers, norms, upsampling; the last '
+    print('FLOPs: convolutions, linear layers, norms, upsampling; the last '
           'column adds the products inside attention. '
           f'{time.time() - start:.0f} seconds.')
 

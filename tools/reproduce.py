@@ -1,132 +1,90 @@
-"""Reproduces a row of the paper: checks, trains, tests and judges.
+"""Reproduces a row of the paper: trains, tests and compares.
 
     tools/reproduce.py coco/iformer_s [--dry-run]
     tools/reproduce.py coco/iformer_s --checkpoint epoch_12.pth
 
 Exit status: 0 the row is reproduced, 1 it is not, 2 the run could not start or
-broke. Run again, it goes on where it stopped.
+broke. The same command again resumes.
 """
 import argparse
 import shlex
 import signal
+import subprocess
 import sys
 import traceback
 import warnings
-from functools import partial
 from pathlib import Path
 
-try:
-    from mmiformer.reproduce import (
-        RECIPES,
-        Plan,
-        RunError,
-        find_recipe,
-        reproduce,
-    )
-    from mmiformer.reproduce.checks import (
-        find_faults,
-        find_package_faults,
-        find_warnings,
-    )
-    from mmiformer.reproduce.estimate import estimate
-    from mmiformer.reproduce.plan import find_gpus, parse_options
-except ImportError as error:
-    print(f'error: {error}; `make setup`, or `pip install .` in an '
-          'environment of your own')
-    sys.exit(2)
+from mmiformer.analysis.reproduce import ROWS, Run, reproduce
 
-TRAINING = dict(start='from the start', none='none, a checkpoint is given',
-                done='found finished', **{'continue': 'goes on'})
-TOOLS = Path(__file__).resolve().parent
-
-
-def positive(number: str) -> int:
-    if int(number) < 1:
-        raise ValueError
-    return int(number)
+ROOT = Path(__file__).resolve().parents[1]
 
 
 def parse_args() -> argparse.Namespace:
     rows = '\n'.join(f'  {name:<23}' + ', '.join(
-        f'{metric} {value}' for metric, value in recipe.expected.items())
-        + f' ({recipe.source})' + (recipe.note and f'; {recipe.note}')
-        for name, recipe in RECIPES.items())
+        f'{metric} {value}' for metric, value in row.expected.items())
+        + f' ({row.source})' + (row.note and f'; {row.note}')
+        for name, row in ROWS.items())
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=f'rows:\n{rows}',
         formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('row', help='see below')
+    parser.add_argument('row', choices=ROWS, metavar='ROW', help='see below')
     parser.add_argument('--checkpoint', help='test this one, train nothing')
     parser.add_argument('--dry-run', action='store_true',
-                        help='print the plan and what is missing')
+                        help='print the plan only')
     parser.add_argument(
         '--work-dir', type=Path, help='for report, logs and checkpoints; by '
         'default work_dirs/reproduce/ and the row')
-    parser.add_argument('--gpus', type=positive, help='by default as many as '
-                        'the recipe has, or as there are')
-    parser.add_argument('--seed', type=int, default=0)
-    parser.add_argument('--tflops', type=float, help='sustained rate of a '
-                        'device to estimate the hours with')
+    parser.add_argument('--gpus', type=int, help='by default as many as the '
+                        'row was made on, or as there are; 0 is the CPU')
     parser.add_argument('--cfg-options', nargs='+', default=[],
                         metavar='KEY=VALUE', help='override settings')
     args = parser.parse_args()
-    try:
-        args.recipe = find_recipe(args.row)
-        parse_options(args.cfg_options)
-    except ValueError as error:
-        parser.error(str(error))
+    if args.gpus is not None and args.gpus < 0:
+        parser.error(f'--gpus {args.gpus}: give 0 (the CPU) or more')
     return args
 
 
-def say(title: str, lines) -> None:
-    print(f'{title}:', *lines, sep='\n  ', flush=True)
-
-
-def show(plan: Plan, cost, caveats) -> None:
-    recipe = plan.recipe
-    where = f'{plan.gpus} GPU(s)' if plan.gpus else 'the CPU'
-    say(f'{plan.name}', [
-        f'{recipe.config} on {where}, into {plan.work_dir}',
-        f'training: {TRAINING[plan.training()]}',
-        *([recipe.note] if recipe.note else [])])
-    say(f'expected ({recipe.source})',
-        [f'{metric} {value:.1f} points, less at most {recipe.tolerance}'
-         for metric, value in recipe.expected.items()])
-    if cost:
-        say('estimate', cost.lines())
-    say('commands', map(shlex.join, plan.commands()))
-    if caveats:
-        say('warnings', caveats)
+def show(run: Run) -> None:
+    row = run.row
+    print(f'{run.name}: {row.config} on '
+          + (f'{run.gpus} GPU(s)' if run.gpus else 'the CPU')
+          + f', into {run.work_dir}')
+    if row.note:
+        print(f'note: {row.note}')
+    for metric, value in row.expected.items():
+        print(f'expected ({row.source}): {metric} {value} points, less at '
+              f'most {row.tolerance}')
+    for warning in run.warnings():
+        print(f'warning: {warning}')
+    for command in run.commands:
+        print(f'$ {shlex.join(command)}', flush=True)
 
 
 def main() -> int:
     warnings.filterwarnings('ignore')  # of the packages around us
     args = parse_args()
-    faults = find_package_faults(args.recipe.framework)
-    if not faults:  # the config needs them
-        plan = Plan(
-            args.row, args.recipe, TOOLS,
-            args.work_dir or Path('work_dirs', 'reproduce', args.row),
-            args.checkpoint, args.gpus, args.seed, tuple(args.cfg_options),
-            find_gpus())
-        cost = ('train' in plan.splits or None) and estimate(
-            plan, args.tflops)
-        caveats = find_warnings(plan, cost)
-        faults = find_faults(plan, cost)
-        show(plan, cost, caveats)
-    if faults:
-        say('cannot start, this is missing or wrong', faults)
-    if args.dry_run or faults:
-        return 0 if args.dry_run else 2
     try:
-        report = reproduce(plan, shlex.join(sys.argv),
-                           partial(print, end='', flush=True), caveats)
-    except RunError as error:
-        print(f'error: {error}')
+        run = Run(
+            args.row, ROWS[args.row], ROOT,
+            args.work_dir or Path('work_dirs', 'reproduce', args.row),
+            args.checkpoint, args.gpus, tuple(args.cfg_options))
+        show(run)
+        if args.dry_run:
+            return 0
+        report = reproduce(run, shlex.join(sys.argv))
+    except (ValueError, FileNotFoundError) as error:
+        print(f'error: {error}', file=sys.stderr)
         return 2
-    print('\n' + (plan.work_dir / 'report.md').read_text())
-    print(f'written: {plan.work_dir}/report.md, report.json'
+    except subprocess.CalledProcessError as error:
+        print(f'error: this failed, see above:\n  {shlex.join(error.cmd)}\n'
+              'fix the cause, and run the same command again to resume',
+              file=sys.stderr)
+        return 2
+    print('\n' + (run.work_dir / 'report.md').read_text())
+    print(f'written: {run.work_dir}/report.md, report.json'
           + ('' if args.checkpoint else ', curve.png'))
-    return 0 if report.passed else 1
+    return int(report['verdict'] == 'FAIL')
 
 
 if __name__ == '__main__':

@@ -6,9 +6,9 @@
         --images a.jpg --out beside_vit.png \\
         --layers backbone.stages.2.blocks.5:NHWC backbone.layers.11:tokens
 
-By default it shows the branches of layers 6, 12 and 18 of an iFormer; others
-are named as in `model.named_modules()`, with the layout of what they emit.
-Each model shows those of the named layers that it has.
+By default it shows the branches of layers 6, 12 and 18 of an iFormer. Others
+are named as in `model.named_modules()`, with the layout of their output; each
+model shows those of the named layers that it has.
 """
 import argparse
 import sys
@@ -20,7 +20,8 @@ import torch
 from torch import Tensor, nn
 
 from mmiformer.analysis import arguments, pictures
-from mmiformer.analysis.spectrum import LAYOUTS, layer_spectra, mixer_layers
+from mmiformer.analysis.layers import LAYOUTS
+from mmiformer.analysis.spectrum import layer_spectra, mixer_layers
 from mmiformer.apis.inference import load_model
 from mmiformer.backbone import IFormer
 from mmiformer.config import load_config
@@ -32,7 +33,7 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_common_arguments(parser)
+    arguments.add_model_arguments(parser)
     parser.add_argument('--size', type=int, nargs=2, default=(224, 224),
                         metavar=('H', 'W'), help='that images are resized to; '
                         'default: 224 224')
@@ -42,13 +43,13 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def read_image(path: Path, size: Tuple[int, int], model: nn.Module) -> Tensor:
-    """(1, 3, H, W), normalised as the model's own images are."""
+def read_resized(path: Path, size: Tuple[int, int], model: nn.Module) -> Tensor:
+    """An image file as (1, 3, H, W), normalised as for the model."""
     image = cv2.resize(cv2.imread(str(path)), size[::-1],
                        interpolation=cv2.INTER_AREA)
     image = torch.from_numpy(image).permute(2, 0, 1)
     data = model.data_preprocessor(dict(inputs=[image]))
-    if data['inputs'].shape[2:] != size:  # what is padded has a spectrum, too
+    if data['inputs'].shape[2:] != size:  # padding has a spectrum, too
         raise ValueError(f'--size {size[0]} {size[1]}: the model pads images '
                          f'to {tuple(data["inputs"].shape[2:])}: give that')
     return data['inputs']
@@ -75,7 +76,7 @@ def find_spectra(args: argparse.Namespace) -> Dict[str, Tensor]:
         model = load_model(load_config(path), checkpoint)
         layers = choose_layers(model, named)
         unused -= set(layers)
-        images = [read_image(image, tuple(args.size), model)
+        images = [read_resized(image, tuple(args.size), model)
                   for image in args.images]
         before = f'{Path(path).stem}: ' if len(args.models) > 1 else ''
         spectra.update(

@@ -1,4 +1,4 @@
-"""What the tools that look inside models take alike."""
+"""Command-line arguments of the tools that look inside models."""
 import argparse
 from pathlib import Path
 from typing import Tuple
@@ -7,22 +7,22 @@ import cv2
 from matplotlib.backend_bases import FigureCanvasBase
 
 from ..config import output_file
-from .spectrum import LAYOUTS
+from .layers import LAYOUTS
 
 
-def add_common_arguments(parser: argparse.ArgumentParser) -> None:
+def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds ``models``, a list of ``(config, checkpoint)``, ``images``, a list
     of paths, and ``out``, a path."""
     parser.add_argument(
         'models', nargs='+', metavar='CONFIG CHECKPOINT', action=_InPairs,
-        help='of each model, in turn')
+        help='of one model or more')
     parser.add_argument('--images', nargs='+', required=True, type=_image)
     parser.add_argument('--out', required=True, type=_picture,
                         help='file of the picture: .png, .jpg, .svg, ...')
 
 
 def layer(text: str) -> Tuple[str, str]:
-    """The name and the layout of a layer, of ``NAME:LAYOUT``."""
+    """An argparse type: name and layout of a layer, from ``NAME:LAYOUT``."""
     name, colon, layout = text.rpartition(':')
     if not colon or layout not in LAYOUTS:
         raise argparse.ArgumentTypeError(
@@ -32,7 +32,7 @@ def layer(text: str) -> Tuple[str, str]:
 
 def _image(text: str) -> Path:
     if not cv2.haveImageReader(text):
-        raise argparse.ArgumentTypeError(f'{text}: there is no image')
+        raise argparse.ArgumentTypeError(f'{text}: not an image')
     return Path(text)
 
 
@@ -48,6 +48,5 @@ class _InPairs(argparse.Action):
 
     def __call__(self, parser, namespace, values, option_string=None) -> None:
         if len(values) % 2:
-            parser.error(f'{values[-1]}: give CONFIG CHECKPOINT of each '
-                         'model, in turn')
+            parser.error(f'{values[-1]}: give CONFIG CHECKPOINT of each model')
         setattr(namespace, self.dest, list(zip(values[::2], values[1::2])))

@@ -1,12 +1,10 @@
 """Parameters and FLOPs of any mmengine model, in two stated conventions."""
-from contextlib import contextmanager
+import math
 from dataclasses import dataclass
-from typing import Dict, Iterator, List, Tuple
-from unittest.mock import patch
+from typing import Dict, List, Tuple
 
 import torch
 from mmengine.analysis import FlopAnalyzer
-from mmengine.analysis.jit_handles import get_shape
 from mmengine.model import BaseModel
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
@@ -14,9 +12,13 @@ from torch import Tensor, nn
 # Products of two activations, by the names of mmengine's analyser. The paper's
 # COCO and ADE20K tables leave them out, its ImageNet table counts them.
 ATTENTION_OPERATORS = ('attention', 'matmul', 'bmm', 'einsum')
-SDPA_KERNELS = ('', '_math', '_flash_attention', '_flash_attention_for_cpu',
-                '_efficient_attention', '_cudnn_attention',
-                '_fused_attention_overrideable')
+FUSED_ATTENTION = tuple(f'aten::{name}' for name in (
+    'scaled_dot_product_attention', '_scaled_dot_product_math',
+    '_scaled_dot_product_flash_attention',
+    '_scaled_dot_product_flash_attention_for_cpu',
+    '_scaled_dot_product_efficient_attention',
+    '_scaled_dot_product_cudnn_attention',
+    '_scaled_dot_product_fused_attention_overrideable'))
 
 
 @dataclass(frozen=True)
@@ -62,9 +64,7 @@ def count(model: nn.Module, shape: Tuple[int, int]) -> Complexity:
             analyzer = FlopAnalyzer(_Forward(model, shape), image)
             analyzer.unsupported_ops_warnings(False)
             analyzer.uncalled_modules_warnings(False)
-            for kernel in SDPA_KERNELS:
-                name = (f'aten::_scaled_dot_product{kernel}'
-                        if kernel else 'aten::scaled_dot_product_attention')
+            for name in FUSED_ATTENTION:
                 analyzer.set_op_handle(name, _count_attention)
             operators = dict(analyzer.by_operator())
     finally:
@@ -80,10 +80,8 @@ def count(model: nn.Module, shape: Tuple[int, int]) -> Complexity:
 
 def _count_attention(inputs: List, outputs: List) -> Dict[str, int]:
     """Both products, `q @ k` and `weights @ v`, of a fused kernel."""
-    q, k, v = (get_shape(value) for value in inputs[:3])
-    pairs = q[-2] * k[-2]
-    for size in q[:-2]:
-        pairs *= size
+    q, k, v = (value.type().sizes() for value in inputs[:3])
+    pairs = math.prod(q[:-1]) * k[-2]
     return {'attention': pairs * (q[-1] + v[-1])}
 
 
@@ -96,34 +94,35 @@ class _Forward(nn.Module):
         self.shape = shape
 
     def forward(self, image: Tensor):  # (1, 3, H, W)
-        if not isinstance(self.model, BaseModel):
-            return self.model(image)
-        if not (hasattr(self.model, 'bbox_head')
-                or hasattr(self.model, 'roi_head')):
-            return self.model(image, mode='tensor')
+        model = self.model
+        if not isinstance(model, BaseModel):
+            return model(image)
+        if not (hasattr(model, 'bbox_head') or hasattr(model, 'roi_head')):
+            return model(image, mode='tensor')
         from mmdet.structures import DetDataSample
         sample = DetDataSample(metainfo=dict(
             img_shape=self.shape, ori_shape=self.shape, pad_shape=self.shape,
             batch_input_shape=self.shape, scale_factor=(1., 1.)))
-        with self.full_proposals() as rpn_outputs:
-            # The tracer counts only what the result depends on.
-            return self.model(image, [sample], mode='tensor'), rpn_outputs
+        if getattr(model, 'rpn_head', None) is None:
+            return model(image, [sample], mode='tensor')
+        rpn_outputs: list = []
+        model.rpn_head.predict = self.full_proposals(rpn_outputs)
+        try:  # the tracer counts only what the result depends on
+            return model(image, [sample], mode='tensor'), rpn_outputs
+        finally:
+            del model.rpn_head.predict  # the method of the class again
 
-    @contextmanager
-    def full_proposals(self) -> Iterator[list]:
-        """Makes a region proposal network propose as much as it may: what it
-        finds with the weights at hand must not change the count."""
-        rpn_head, outputs = getattr(self.model, 'rpn_head', None), []
-        if rpn_head is None:
-            yield outputs
-            return
+    def full_proposals(self, rpn_outputs: list):
+        """In place of a region proposal network's ``predict``: as many
+        proposals as it may make, since what it finds with the weights at hand
+        must not change the count."""
+        rpn_head = self.model.rpn_head
 
         def predict(feats, data_samples, rescale=False):
-            outputs.extend(rpn_head(feats))
+            rpn_outputs.extend(rpn_head(feats))
             height, width = self.shape
             box = feats[0].new_tensor([[0, 0, width / 4, height / 4]])
             number = self.model.test_cfg.rpn.max_per_img
             return [InstanceData(bboxes=box.repeat(number, 1))]
 
-        with patch.object(rpn_head, 'predict', predict):
-            yield outputs
+        return predict

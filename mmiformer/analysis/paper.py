@@ -1,4 +1,4 @@
-"""What the paper's dense tables print, and how to build their rows here.
+"""The paper's dense tables, as printed.
 
 Source: Inception Transformer, NeurIPS 2022, tables of Mask R-CNN 1x on COCO
 and Semantic FPN on ADE20K; UperNet: the authors' README.
@@ -6,30 +6,31 @@ and Semantic FPN on ADE20K; UperNet: the authors' README.
 from dataclasses import dataclass
 from typing import Dict, Optional, Tuple
 
-from mmengine.config import Config, ConfigDict
-from mmengine.registry import MODELS, init_default_scope
-from torch import nn
+from mmengine.config import Config
+
+from ..config import type_name
 
 
 @dataclass(frozen=True)
-class Row:
+class Published:
     """A row of a table: parameters in M, FLOPs in G, and the metrics."""
     params: float
     flops: float
     metrics: Dict[str, float]
 
 
-def _coco(params, flops, box, mask) -> Row:
-    return Row(params, flops, {'coco/bbox_mAP': box, 'coco/segm_mAP': mask})
+def _coco(params, flops, box, mask) -> Published:
+    return Published(
+        params, flops, {'coco/bbox_mAP': box, 'coco/segm_mAP': mask})
 
 
-def _ade(params, flops, miou) -> Row:
-    return Row(params, flops, {'mIoU': miou})
+def _ade(params, flops, miou) -> Published:
+    return Published(params, flops, {'mIoU': miou})
 
 
 SHAPES = {'coco': (800, 1280), 'ade20k': (512, 2048), 'upernet': (512, 2048)}
 
-TABLES: Dict[str, Dict[str, Row]] = {
+TABLES: Dict[str, Dict[str, Published]] = {
     'coco': {
         'ResNet50': _coco(44, 260, 38.0, 34.4),
         'PVT-S': _coco(44, 245, 40.4, 37.8),
@@ -65,83 +66,16 @@ TABLES: Dict[str, Dict[str, Row]] = {
     'upernet': {'iFormer-S': _ade(49, 938, 48.4)},
 }
 
-_PVT = dict(type='mmdet.PyramidVisionTransformer')
-_SWIN = dict(type='mmdet.SwinTransformer', embed_dims=96, window_size=7,
-             num_heads=[3, 6, 12, 24], drop_path_rate=0.2)
-_PCPVT = dict(
-    type='mmseg.PCPVT', in_channels=3, embed_dims=[64, 128, 320, 512],
-    num_heads=[1, 2, 5, 8], patch_sizes=[4, 2, 2, 2], strides=[4, 2, 2, 2],
-    mlp_ratios=[8, 8, 4, 4], out_indices=(0, 1, 2, 3), qkv_bias=True,
-    sr_ratios=[8, 4, 2, 1], norm_after_stage=False)
-_SVT = dict(
-    type='mmseg.SVT', in_channels=3, patch_sizes=[4, 2, 2, 2],
-    strides=[4, 2, 2, 2], mlp_ratios=[4, 4, 4, 4], out_indices=(0, 1, 2, 3),
-    qkv_bias=True, windiow_sizes=[7, 7, 7, 7], sr_ratios=[8, 4, 2, 1],
-    norm_after_stage=True)
 
-
-def _resnet(depth: int, **kwargs) -> dict:
-    return dict(depth=depth, num_stages=4, out_indices=(0, 1, 2, 3),
-                norm_cfg=dict(type='BN'), style='pytorch',
-                **{'type': 'mmdet.ResNet', **kwargs})
-
-
-# The backbones that the installed packages can build, and their channels.
-PEERS: Dict[str, Tuple[dict, Tuple[int, ...]]] = {
-    'ResNet50': (_resnet(50), (256, 512, 1024, 2048)),
-    'ResNet101': (_resnet(101), (256, 512, 1024, 2048)),
-    'X101-32': (_resnet(101, type='mmdet.ResNeXt', groups=32, base_width=4),
-                (256, 512, 1024, 2048)),
-    'PVT-S': (dict(_PVT, num_layers=[3, 4, 6, 3]), (64, 128, 320, 512)),
-    'PVT-M': (dict(_PVT, num_layers=[3, 4, 18, 3]), (64, 128, 320, 512)),
-    'TwinsP-S': (dict(_PCPVT, depths=[3, 4, 6, 3]), (64, 128, 320, 512)),
-    'TwinsP-B': (dict(_PCPVT, depths=[3, 4, 18, 3]), (64, 128, 320, 512)),
-    'Twins-S': (dict(_SVT, embed_dims=[64, 128, 256, 512],
-                     num_heads=[2, 4, 8, 16], depths=[2, 2, 10, 4]),
-                (64, 128, 256, 512)),
-    'Twins-B': (dict(_SVT, embed_dims=[96, 192, 384, 768],
-                     num_heads=[3, 6, 12, 24], depths=[2, 2, 18, 2]),
-                (96, 192, 384, 768)),
-    'Swin-T': (dict(_SWIN, depths=[2, 2, 6, 2]), (96, 192, 384, 768)),
-    'Swin-S': (dict(_SWIN, depths=[2, 2, 18, 2]), (96, 192, 384, 768)),
-    'iFormer-S': (dict(type='mmiformer.IFormer', arch='small'),
-                  (96, 192, 320, 384)),
-    'iFormer-B': (dict(type='mmiformer.IFormer', arch='base'),
-                  (96, 192, 384, 512)),
-}
-
-
-def build_row(cfg: Config, name: str) -> Optional[nn.Module]:
-    """Builds a config's model around another backbone.
-
-    Args:
-        cfg: A config with an FPN neck; not changed.
-        name: A row of a table.
-
-    Returns:
-        The model, or None where no installed package has that backbone.
-    """
-    if name not in PEERS:
-        return None
-    backbone, channels = PEERS[name]
-    model = ConfigDict(cfg.model.to_dict())
-    model.backbone = ConfigDict(backbone)
-    model.neck.in_channels = list(channels)
-    init_default_scope(cfg.default_scope)
-    return MODELS.build(model)
-
-
-def find_row(cfg: Config) -> Optional[Tuple[str, str, Row]]:
+def find_row(cfg: Config) -> Optional[Tuple[str, str, Published]]:
     """The table, name and row that a config reproduces, if there is one."""
-    if cfg.model.backbone.type != 'mmiformer.IFormer':
-        return None
-    head = cfg.model.get('decode_head', {}).get('type')
-    if head is None:
-        table = 'coco' if cfg.model.type == 'MaskRCNN' else None
-    else:
-        table = dict(FPNHead='ade20k', UPerHead='upernet').get(head)
-    arch = cfg.model.backbone.get('arch', 'small')
-    if not isinstance(arch, str) or table is None:
+    backbone = cfg.model.get('backbone', {})
+    arch = backbone.get('arch', 'small')
+    table = dict(FPNHead='ade20k', UPerHead='upernet').get(
+        type_name(cfg.model.get('decode_head')),
+        'coco' if type_name(cfg.model) == 'MaskRCNN' else None)
+    if (table is None or type_name(backbone) != 'IFormer'
+            or not isinstance(arch, str)):
         return None
     name = f'iFormer-{arch[0].upper()}'
     row = TABLES[table].get(name)

@@ -1,19 +1,29 @@
-"""Pictures of predictions beside the truth, and of training curves."""
-import json
+"""Pictures: predictions beside the truth, curves, spectra, activations.
+
+Figures are made without pyplot, so importing this changes no matplotlib state.
+"""
 from pathlib import Path
 from typing import Dict, List, Optional, Sequence, Tuple
 
-import matplotlib
 import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch, Rectangle
+from torch import Tensor
 
-matplotlib.use('Agg')  # no screen is needed
-import matplotlib.pyplot as plt  # noqa: E402
-from matplotlib.patches import Patch, Rectangle  # noqa: E402
-from torch import Tensor  # noqa: E402
-
-from .spectrum import relative_log_amplitude  # noqa: E402
+from .logs import read_scalars, to_points
+from .spectrum import relative_log_amplitude
 
 Colour = Tuple[int, int, int]
+
+
+def _grid(rows: int, columns: int, size: Tuple[float, float]
+          ) -> Tuple[Figure, np.ndarray]:
+    """A figure of a size in inches, and its axes (rows, columns)."""
+    figure = Figure(figsize=size)
+    axes = figure.subplots(rows, columns, squeeze=False)
+    for ax in axes.flat:
+        ax.axis('off')
+    return figure, axes
 
 
 def overlay(image: np.ndarray, mask: np.ndarray, colour: Colour,
@@ -23,6 +33,12 @@ def overlay(image: np.ndarray, mask: np.ndarray, colour: Colour,
     image[mask] = ((1 - opacity) * image[mask] +
                    opacity * np.array(colour)).astype(np.uint8)
     return image
+
+
+def grey(image: np.ndarray) -> np.ndarray:
+    """Takes the colours out of an image, so that tints can be told apart."""
+    values = (image @ np.array([0.3, 0.59, 0.11])).astype(np.uint8)
+    return np.repeat(values[..., None], 3, axis=2)
 
 
 def draw_pairs(path: Path, title: str, rows: List[List], draw,
@@ -38,10 +54,8 @@ def draw_pairs(path: Path, title: str, rows: List[List], draw,
         palette: Their colours, RGB.
     """
     height = -(-len(rows) // 2)
-    figure, axes = plt.subplots(
-        height, 6, figsize=(12, 2.1 * height + 0.9), squeeze=False)
-    for ax in axes.flat:
-        ax.axis('off')
+    inches = 2.1 * height + 0.9
+    figure, axes = _grid(height, 6, (12, inches))
     for number, (image, truth, prediction) in enumerate(rows):
         line = axes[number // 2, 3 * (number % 2):][:3]
         line[0].imshow(image)
@@ -54,15 +68,8 @@ def draw_pairs(path: Path, title: str, rows: List[List], draw,
         handles=[Patch(color=np.array(colour) / 255, label=name)
                  for name, colour in zip(classes, palette)],
         loc='lower center', ncol=len(classes), frameon=False)
-    figure.tight_layout(rect=(0, 0.8 / (2.1 * height + 0.9) / 2, 1, 1))
+    figure.tight_layout(rect=(0, 0.4 / inches, 1, 1))
     figure.savefig(path, dpi=80)
-    plt.close(figure)
-
-
-def grey(image: np.ndarray) -> np.ndarray:
-    """Takes the colours out of an image, so that tints can be told apart."""
-    values = (image @ np.array([0.3, 0.59, 0.11])).astype(np.uint8)
-    return np.repeat(values[..., None], 3, axis=2)
 
 
 def draw_segments(ax, image: np.ndarray, labels: np.ndarray,
@@ -98,36 +105,31 @@ def draw_spectra(path: Path, spectra: Dict[str, Tensor], title: str) -> None:
 
     Args:
         path: PNG file.
-        spectra: Of :func:`~.spectrum.log_amplitude`, by the layer's name.
+        spectra: From :func:`~.spectrum.log_amplitude`, by the layer's name.
         title: Above the picture.
     """
     columns = -(-len(spectra) // 3)
-    figure = plt.figure(figsize=(5 + 2.2 * columns, 6.4))
+    figure = Figure(figsize=(5 + 2.2 * columns, 6.4))
     left, right = figure.subfigures(1, 2, width_ratios=(5, 2.2 * columns))
     ax = left.subplots()
-    for name, spectrum in spectra.items():
+    grid = right.subplots(3, columns, squeeze=False)
+    for cell in grid.flat:
+        cell.axis('off')
+    for cell, (name, spectrum) in zip(grid.T.flat, spectra.items()):
+        # Model, block and branch, each in a line.
+        label = name.replace(': ', '\n').replace('.mixer.', '\n')
         frequencies, values = relative_log_amplitude(spectrum)
-        ax.plot(frequencies, values, marker='.', label=_lines(name))
+        ax.plot(frequencies, values, marker='.', label=label)
+        cell.imshow(spectrum - spectrum.max(), vmin=-8, vmax=0)
+        cell.set_title(label, fontsize=7)
     ax.set(xlabel='frequency, in units of pi',
            ylabel='log amplitude, relative to that of frequency 0')
     ax.legend(fontsize=7, ncol=3, loc='upper center',
               bbox_to_anchor=(0.5, -0.12))
     left.subplots_adjust(bottom=0.28)
-    grid = right.subplots(3, columns, squeeze=False)
     right.subplots_adjust(hspace=0.4, bottom=0.05)
-    for cell in grid.flat:
-        cell.axis('off')
-    for cell, (name, spectrum) in zip(grid.T.flat, spectra.items()):
-        cell.imshow(spectrum - spectrum.max(), vmin=-8, vmax=0)
-        cell.set_title(_lines(name), fontsize=7)
     figure.suptitle(title, fontsize=10)
     figure.savefig(path, dpi=80)
-    plt.close(figure)
-
-
-def _lines(name: str) -> str:
-    """Model, block and branch of a layer's name, each in a line."""
-    return name.replace(': ', '\n').replace('.mixer.', '\n')
 
 
 def draw_activations(
@@ -138,18 +140,15 @@ def draw_activations(
 
     Args:
         path: PNG file.
-        names: Of the models, one per column.
+        names: Models, one per column.
         images: ``(H, W, 3)`` uint8 RGB, one per row.
         rows: Per image, per model: the image as the model sees it
             ``(h, w, 3)``, the activation ``(h, w)`` from 0 to 1 or None where
-            there is none, and a title.
+            the class is not seen, and a title.
     """
     columns = 1 + len(names)
-    figure, axes = plt.subplots(
-        len(rows), columns, squeeze=False,
-        figsize=(2.6 * columns, 2.8 * len(rows)))
-    for ax in axes.flat:
-        ax.axis('off')
+    figure, axes = _grid(
+        len(rows), columns, (2.6 * columns, 2.8 * len(rows)))
     for line, image, cells in zip(axes, images, rows):
         line[0].imshow(image)
         for ax, (seen, heat, title) in zip(line[1:], cells):
@@ -161,17 +160,6 @@ def draw_activations(
         ax.set_title(f'{name}\n{ax.get_title()}', fontsize=8)
     figure.tight_layout()
     figure.savefig(path, dpi=80)
-    plt.close(figure)
-
-
-def read_scalars(work_dir: Path) -> List[Dict[str, float]]:
-    """What mmengine logged for a run, all restarts, in order of steps."""
-    records = {}
-    for file in sorted(Path(work_dir).glob('*/vis_data/scalars.json')):
-        for line in file.read_text().splitlines():
-            record = json.loads(line)
-            records[record['step'], 'loss' in record] = record
-    return [records[key] for key in sorted(records)]
 
 
 def draw_curves(path: Path, runs: Dict[str, Tuple[Path, Dict[str, str]]]
@@ -181,10 +169,10 @@ def draw_curves(path: Path, runs: Dict[str, Tuple[Path, Dict[str, str]]]
     Args:
         path: PNG file.
         runs: For each title, the work dir and ``{logged name: label}`` of
-            the metrics, each from 0 to 1 or in percent (mIoU).
+            the metrics.
     """
-    figure, axes = plt.subplots(1, len(runs), figsize=(11, 3.8),
-                                squeeze=False)
+    figure = Figure(figsize=(11, 3.8))
+    axes = figure.subplots(1, len(runs), squeeze=False)
     for ax, (title, (work_dir, metrics)) in zip(axes[0], runs.items()):
         records = read_scalars(work_dir)
         train = [r for r in records if 'loss' in r]
@@ -193,24 +181,15 @@ def draw_curves(path: Path, runs: Dict[str, Tuple[Path, Dict[str, str]]]
         ax.set(title=title, xlabel='iteration', ylabel='loss', ylim=(0, None))
         right = ax.twinx()
         right.set(ylabel='metric on held-out images', ylim=(0, 1))
+        # An epoch-based run logs a validation by its epoch.
+        last = {r['epoch']: r['iter'] for r in train if 'epoch' in r}
         for name, label in metrics.items():
             tested = [r for r in records if name in r]
-            values = [r[name] / (100 if name == 'mIoU' else 1)
-                      for r in tested]
-            steps = _iterations([r['step'] for r in tested], train)
-            right.plot(steps, values, marker='o', label=label)
+            right.plot([last.get(r['step'], r['step']) for r in tested],
+                       [to_points(name, r[name]) / 100 for r in tested],
+                       marker='o', label=label)
         lines = [*ax.get_lines(), *right.get_lines()]
         ax.legend(handles=lines, loc='upper center', ncol=len(lines),
                   bbox_to_anchor=(0.5, -0.15), frameon=False)
     figure.tight_layout()
     figure.savefig(path, dpi=100)
-    plt.close(figure)
-
-
-def _iterations(steps: List[int], train: List[Dict]) -> List[int]:
-    """Epoch-based runs log a validation by its epoch: its last iteration."""
-    by_epoch: Dict[int, int] = {}
-    for record in train:
-        if 'epoch' in record:
-            by_epoch[record['epoch']] = record['iter']
-    return [by_epoch.get(step, step) for step in steps]

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from ..backbone.mixer import HIGH_BRANCHES, InceptionMixer
+from .layers import find_layer, last_tensor, to_maps
 
-FLOOR = 1e-6  # added to amplitudes: what is exactly 0 has no logarithm
-LAYOUTS = ('NCHW', 'NHWC', 'tokens')
+FLOOR = 1e-6  # added to amplitudes, as 0 has no logarithm
 BRANCHES = (*(name for name, _ in HIGH_BRANCHES.values()), 'low_mixer')
 
 
@@ -31,17 +31,17 @@ def log_amplitude(maps: Tensor) -> Tensor:
 
 def relative_log_amplitude(spectrum: Tensor, bins: Optional[int] = None
                            ) -> Tuple[Tensor, Tensor]:
-    """A spectrum by frequency alone, relative to that of frequency 0.
+    """A spectrum by frequency alone, relative to frequency 0.
 
     Args:
-        spectrum: Of :func:`log_amplitude`.
-        bins: Rings of equal width that the frequencies are averaged in; by
-            default one for each that the shorter side resolves.
+        spectrum: From :func:`log_amplitude`.
+        bins: Number of rings of equal width to average in; by default as many
+            as the shorter side resolves.
 
     Returns:
-        Frequencies in units of pi (0, then the middle of each ring up to 1,
-        the highest that a side can hold), and what the logarithm has there
-        above that at 0.
+        Frequencies in units of pi, 0 and the middle of each ring up to 1, the
+        highest that a side can hold, and the log amplitude at each less that
+        at 0.
     """
     height, width = spectrum.shape
     bins = bins or max(min(height, width) // 2, 1)
@@ -51,8 +51,7 @@ def relative_log_amplitude(spectrum: Tensor, bins: Optional[int] = None
     radius = torch.hypot(rows[:, None], columns)
     zero = spectrum[height // 2, width // 2]
     frequencies, values = [0.], [0.]
-    for ring in range(bins):
-        # Half a ring is left to frequency 0 and the corners are left out.
+    for ring in range(bins):  # the corners, beyond radius 1, are in none
         inside = (radius > ring / bins) & (radius <= (ring + 1) / bins)
         if inside.any():
             frequencies.append((ring + 0.5) / bins)
@@ -61,54 +60,17 @@ def relative_log_amplitude(spectrum: Tensor, bins: Optional[int] = None
             torch.tensor(values, dtype=torch.double))
 
 
-def to_maps(x: Tensor, layout: str, size: Tuple[int, int]) -> Tensor:
-    """What a layer emits, as maps.
-
-    Args:
-        x: ``(B, C, H, W)``, ``(B, H, W, C)`` or ``(B, N, C)``.
-        layout: Of :data:`LAYOUTS`. Tokens may begin with some that belong to
-            no place (a class token); they are left out.
-        size: Of the image that went in, in pixels: the shape of the grid
-            that tokens stand for.
-
-    Returns:
-        ``(B, C, h, w)``.
-
-    Raises:
-        ValueError: The layout does not fit the tensor.
-    """
-    if layout not in LAYOUTS:
-        raise ValueError(f'unknown layout {layout!r}: choose from '
-                         f'{list(LAYOUTS)}')
-    if x.dim() != (3 if layout == 'tokens' else 4):
-        raise ValueError(f'a tensor of shape {tuple(x.shape)} is not '
-                         f'{layout}: choose another layout')
-    if layout == 'NCHW':
-        return x
-    if layout == 'NHWC':
-        return x.permute(0, 3, 1, 2)
-    height, width = size
-    for h in range(int((x.shape[1] * height / width) ** 0.5), 0, -1):
-        if h * width % height == 0:
-            w = h * width // height
-            break
-    else:
-        raise ValueError(f'{x.shape[1]} tokens are no grid of an image of '
-                         f'{height}x{width} pixels')
-    return x[:, x.shape[1] - h * w:].transpose(1, 2).unflatten(2, (h, w))
-
-
 @torch.no_grad()
 def layer_spectra(model: nn.Module, images: Sequence[Tensor],
                   layers: Dict[str, str]) -> Dict[str, Tensor]:
-    """Spectra of what layers emit, averaged over images.
+    """Spectra of the outputs of layers, averaged over images.
 
     Args:
-        model: A network, or a model of OpenMMLab, of which those parts run
-            that make features; set to eval mode meanwhile.
+        model: A network, or a model of OpenMMLab, of which ``extract_feat``
+            runs. In eval mode meanwhile.
         images: Each ``(1, 3, H, W)``, normalised, all of one size.
-        layers: The layout, of :data:`LAYOUTS`, by the layer's dotted name
-            as in ``model.named_modules()``.
+        layers: Layouts, see :data:`~.layers.LAYOUTS`, by dotted name as in
+            ``model.named_modules()``.
 
     Returns:
         The :func:`log_amplitude` by the layer's name.
@@ -116,33 +78,26 @@ def layer_spectra(model: nn.Module, images: Sequence[Tensor],
     Raises:
         ValueError: There is no such layer, or its layout does not fit.
     """
-    modules = dict(model.named_modules())
-    if unknown := [name for name in layers if name not in modules]:
-        raise ValueError(f'no layer {unknown[0]!r}: choose from '
-                         f'{[name for name in modules if name]}')
     spectra: Dict[str, Tensor] = {}
-    size = (0, 0)
 
-    def keep(name: str, layout: str):
+    def add(name: str, layout: str):
         def hook(module, args, out) -> None:
-            out = out[-1] if isinstance(out, (tuple, list)) else out
-            spectrum = log_amplitude(to_maps(out, layout, size))
-            spectra[name] = spectra.get(name, 0) + spectrum / len(images)
+            maps = to_maps(last_tensor(out), layout, size)
+            spectra[name] = (spectra.get(name, 0)
+                             + log_amplitude(maps) / len(images))
         return hook
 
     run = getattr(model, 'extract_feat', model)
-    training = model.training
+    training, size = model.training, tuple(images[0].shape[2:])
     with ExitStack() as stack:
         for name, layout in layers.items():
-            handle = modules[name].register_forward_hook(keep(name, layout))
+            handle = find_layer(model, name).register_forward_hook(
+                add(name, layout))
             stack.callback(handle.remove)
-        try:
-            model.eval()
-            for image in images:
-                size = tuple(image.shape[2:])
-                run(image)
-        finally:
-            model.train(training)
+        stack.callback(model.train, training)
+        model.eval()
+        for image in images:
+            run(image)
     return spectra
 
 
@@ -151,8 +106,8 @@ def mixer_layers(model: nn.Module, numbers: Sequence[int]) -> Dict[str, str]:
 
     Args:
         model: A backbone, or a model that has one.
-        numbers: Of the blocks, counted from 1 over all stages: the paper
-            shows 6, 12 and 18 of a small one.
+        numbers: Blocks, counted from 1 over all stages: the paper shows 6, 12
+            and 18 of a small one.
 
     Raises:
         ValueError: There are not so many blocks.

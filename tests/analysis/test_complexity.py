@@ -15,6 +15,10 @@ class Attention(nn.Module):
         super().__init__()
         self.conv = nn.Conv2d(3, 8, 1)
 
+    def train(self, mode=True):
+        """Returns nothing, as mmdet's ResNet and Swin do."""
+        super().train(mode)
+
     def forward(self, x):
         x = self.conv(x).view(1, 2, 4, -1).transpose(2, 3).contiguous()
         return nn.functional.scaled_dot_product_attention(x, x, x)
@@ -23,28 +27,18 @@ class Attention(nn.Module):
 @pytest.mark.parametrize('kernel', [SDPBackend.MATH,
                                     SDPBackend.FLASH_ATTENTION])
 def test_counts_by_hand_whatever_kernel_runs(kernel):
+    model = Attention()
     with sdpa_kernel(kernel):
-        result = count(Attention(), (6, 5))
+        result = count(model, (6, 5))
     assert result.params == 3 * 8 + 8
     assert result.flops == 30 * 3 * 8
     # 2 heads, 30 x 30 pairs, 4 channels, twice.
     assert result.flops_with_attention == result.flops + 2 * 30 * 30 * 4 * 2
-
-
-class Silent(Attention):
-    """As mmdet's ResNet and Swin: its `train()` returns nothing."""
-
-    def train(self, mode=True):
-        super().train(mode)
-
-
-def test_counts_a_model_whose_train_returns_nothing():
-    model = Silent()
-    assert count(model, (6, 5)).params == 3 * 8 + 8
     assert model.training
 
 
-@pytest.mark.parametrize('arch, macs', [('small', 4.848), ('base', 9.378)])
+@pytest.mark.parametrize('arch, macs', [
+    ('small', 4.848), pytest.param('base', 9.378, marks=pytest.mark.slow)])
 def test_imagenet_macs(arch, macs):
     """The authors' figures at 224, attention and head counted."""
     model = IFormer(arch, out_indices=(3, ))
@@ -53,24 +47,20 @@ def test_imagenet_macs(arch, macs):
     assert round((result.flops_with_attention + head) / 1e9, 3) == macs
 
 
-# The paper's rounded figures, and to the megaflop those that a stock model of
+# The paper's rounded figures, and to 10 megaflops those that a stock model of
 # the same shapes gave without the output norms.
 @pytest.mark.parametrize('config, shape, params, flops, paper, attention', [
     ('mask_rcnn/iformer_s_1x', (800, 1280), 39.64, 263.20, 263, 399),
-    pytest.param(
-        'mask_rcnn/iformer_b_1x', (800, 1280), 67.56, None, 351, 570,
-        marks=pytest.mark.slow),
+    pytest.param('mask_rcnn/iformer_b_1x', (800, 1280), 67.56, None, 351, 570,
+                 marks=pytest.mark.slow),
     ('fpn_ade20k/iformer_s_80k', (512, 2048), 23.74, 181.40, 181, 323),
-    pytest.param(
-        'upernet_ade20k/iformer_s_160k', (512, 2048), 49.17, None, 938, 1080,
-        marks=pytest.mark.slow),
+    pytest.param('upernet_ade20k/iformer_s_160k', (512, 2048), 49.17, None,
+                 938, 1080, marks=pytest.mark.slow),
 ])
 def test_dense_flops(config, shape, params, flops, paper, attention, configs):
     cfg = Config.fromfile(configs / f'{config}.py')
     init_default_scope(cfg.default_scope)
-    cfg.model.backbone.init_cfg = None
-    model = MODELS.build(cfg.model)
-    result = count(model, shape)
+    result = count(MODELS.build(cfg.model), shape)
     assert round(result.params / 1e6, 2) == params
     assert abs(result.flops / 1e9 - paper) < 1
     assert abs(result.flops_with_attention / 1e9 - attention) < 1
@@ -86,10 +76,9 @@ def test_the_count_does_not_depend_on_what_the_detector_finds(configs):
     the suppression here would leave a handful."""
     cfg = Config.fromfile(configs / 'mask_rcnn/iformer_s_shapes.py')
     init_default_scope('mmdet')
-    cfg.model.backbone.init_cfg = None
     cfg.model.test_cfg.rpn.nms.iou_threshold = 0.01
     model = MODELS.build(cfg.model)
     linear = (count(model, (32, 32)).operators['linear'] -
               count(model.backbone, (32, 32)).operators['linear'])
     assert linear == 100 * 512 * (128 * 7 * 7 + 512 + 4 + 4 * 3)
-    assert model.training  # left as it was
+    assert model.training and 'predict' not in vars(model.rpn_head)

@@ -10,7 +10,7 @@ from mmengine.registry import MODELS
 from torch import nn
 
 from ...backbone.arch import resolve_arch
-from ..paper import PEERS
+from ..peers import PEERS
 from .measure import describe_error
 
 REFERENCE = 'reference'

@@ -1,0 +1,381 @@
+"""Reproduces a row of the paper: trains, tests, compares, reports."""
+import argparse
+import hashlib
+import json
+import math
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass, replace
+from functools import cached_property
+from importlib import import_module
+from pathlib import Path
+from typing import Dict, List, Mapping, Optional, Tuple
+
+import torch
+from mmengine.config import Config
+from mmengine.utils.dl_utils import collect_env
+
+from ..backbone.hub import find
+from ..config import add_cfg_options, find_pretrained, load_config
+from .logs import find_metrics, last_metrics, to_points
+from .paper import TABLES
+from .pictures import draw_curves
+
+# ours: room for what seeds, GPUs and versions of torch change, in points; more
+# on the shapes, where training is short and images are few.
+AP_TOLERANCE, MIOU_TOLERANCE, SHAPES_TOLERANCE = 0.3, 0.5, 5.
+REPORTS = ('report.md', 'report.json', 'curve.png')
+
+
+@dataclass(frozen=True)
+class Row:
+    """A result to reproduce. Batch, schedule and data are the config's.
+
+    Attributes:
+        config: Path below ``configs``.
+        expected: Metrics by the names that the test logs, in points (percent).
+        tolerance: By how many points each may be lower.
+        source: Where the expected values are from.
+        options: Overrides of the config, as ``KEY=VALUE``.
+        note: What a reader should know.
+    """
+    config: str
+    expected: Mapping[str, float]
+    tolerance: float
+    source: str
+    options: Tuple[str, ...] = ()
+    note: str = ''
+
+
+_FPN = Row(
+    'fpn_ade20k/iformer_s_shapes.py', {'mIoU': 90.9}, SHAPES_TOLERANCE,
+    # ours, measured (2 CPU cores, 2026-11-22) by `make demo`
+    'ours, measured', note='synthetic shapes, minutes on a CPU')
+
+ROWS: Dict[str, Row] = {
+    'coco/iformer_s': Row(
+        'mask_rcnn/iformer_s_1x.py', TABLES['coco']['iFormer-S'].metrics,
+        AP_TOLERANCE, 'paper'),
+    'coco/iformer_b': Row(
+        'mask_rcnn/iformer_b_1x.py', TABLES['coco']['iFormer-B'].metrics,
+        AP_TOLERANCE, 'paper'),
+    'ade20k/iformer_s': Row(
+        'fpn_ade20k/iformer_s_80k.py', TABLES['ade20k']['iFormer-S'].metrics,
+        MIOU_TOLERANCE, 'paper'),
+    'upernet/iformer_s': Row(
+        'upernet_ade20k/iformer_s_160k.py',
+        TABLES['upernet']['iFormer-S'].metrics, MIOU_TOLERANCE,
+        "authors' README"),
+    'shapes/fpn': _FPN,
+    'shapes/mask_rcnn': Row(
+        'mask_rcnn/iformer_s_shapes.py',
+        {'coco/bbox_mAP_50': 95.9, 'coco/segm_mAP_50': 95.9},
+        SHAPES_TOLERANCE, _FPN.source,
+        options=('model.backbone.init_cfg.checkpoint=work_dirs/reproduce/'
+                 'shapes/fpn/train/iter_400.pth', ),
+        note='synthetic shapes; starts from the backbone of shapes/fpn, so '
+        'reproduce that first'),
+    'shapes/two_iterations': replace(
+        _FPN, options=('train_cfg.max_iters=2', 'train_cfg.val_interval=2',
+                       'default_hooks.logger.interval=1'),
+        note='shapes/fpn stopped after two iterations: this row must FAIL'),
+}
+
+
+def launcher(gpus: int, environ: Mapping[str, str] = os.environ
+             ) -> Tuple[List[str], str]:
+    """What starts one process per GPU, and its name in OpenMMLab's tools:
+    ``srun`` in a Slurm allocation, torchrun elsewhere, nothing for one."""
+    # Inside a job step (srun --pty bash) another srun would wait for ever.
+    if gpus and 'SLURM_JOB_ID' in environ and shutil.which('srun') and (
+            'SLURM_STEP_NUM_TASKS' not in environ):
+        nodes = int(environ.get('SLURM_JOB_NUM_NODES', 1))
+        command = ['srun', f'--ntasks={gpus}',
+                   f'--ntasks-per-node={math.ceil(gpus / nodes)}',
+                   '--kill-on-bad-exit=1']
+        if 'SLURM_CPUS_PER_TASK' in environ:  # not inherited since 22.05
+            command.append(
+                f'--cpus-per-task={environ["SLURM_CPUS_PER_TASK"]}')
+        return [*command, sys.executable], 'slurm'
+    if gpus > 1:  # torchrun, also where it is not on the PATH
+        return [sys.executable, '-m', 'torch.distributed.run', '--standalone',
+                f'--nproc_per_node={gpus}'], 'pytorch'
+    return [sys.executable], 'none'
+
+
+def parse_options(options: Tuple[str, ...]) -> dict:
+    """``KEY=VALUE`` strings as ``--cfg-options`` reads them.
+
+    Raises:
+        ValueError: One has no ``=``.
+    """
+    for option in options:
+        if '=' not in option:
+            raise ValueError(f'--cfg-options {option}: give KEY=VALUE')
+    parser = argparse.ArgumentParser()
+    add_cfg_options(parser)
+    return parser.parse_args(['--cfg-options', *options]).cfg_options
+
+
+@dataclass
+class Run:
+    """A row on this machine.
+
+    Attributes:
+        name: The row's.
+        row: What to run and to expect.
+        root: The folder of ``tools`` and ``configs``.
+        work_dir: For the report; below it ``train`` and ``test``.
+        checkpoint: Test this one, train nothing.
+        gpus: 0 is the CPU; by default as many as the row's batch takes, or as
+            torch finds here.
+        cfg_options: The user's, over the row's.
+    """
+    name: str
+    row: Row
+    root: Path
+    work_dir: Path
+    checkpoint: Optional[str] = None
+    gpus: Optional[int] = None
+    cfg_options: Tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.gpus is None:
+            recipe = self.base_batch // self.cfg.train_dataloader.batch_size
+            self.gpus = min(max(1, recipe), torch.cuda.device_count())
+
+    @property
+    def options(self) -> Tuple[str, ...]:
+        return ('randomness.seed=0', *self.row.options, *self.cfg_options)
+
+    @property
+    def config(self) -> Path:
+        return self.root / 'configs' / self.row.config
+
+    @cached_property
+    def cfg(self) -> Config:
+        """The config with all options."""
+        return load_config(str(self.config), parse_options(self.options))
+
+    @property
+    def batch(self) -> int:
+        """Images per iteration."""
+        return self.cfg.train_dataloader.batch_size * max(1, self.gpus)
+
+    @property
+    def base_batch(self) -> int:
+        """Images per iteration of the row."""
+        return self.cfg.auto_scale_lr.base_batch_size
+
+    @property
+    def tested(self) -> str:
+        """The checkpoint to test."""
+        loop = self.cfg.train_cfg
+        return self.checkpoint or str(self.work_dir / 'train' / (
+            f'epoch_{loop.max_epochs}.pth' if 'max_epochs' in loop
+            else f'iter_{loop.max_iters}.pth'))
+
+    @property
+    def commands(self) -> List[List[str]]:
+        """Training, unless it is finished, and testing."""
+        start, name = launcher(self.gpus)
+        common = ['--launcher', name, '--cfg-options', *self.options]
+        test = [*start, str(self.root / 'tools/test.py'), str(self.config),
+                self.tested, '--work-dir', str(self.work_dir / 'test'),
+                *common]
+        if self.checkpoint or Path(self.tested).is_file():
+            return [test]
+        if self.batch != self.base_batch:
+            common.insert(0, '--auto-scale-lr')
+        return [[*start, str(self.root / 'tools/train.py'), str(self.config),
+                 '--work-dir', str(self.work_dir / 'train'), '--resume',
+                 *common], test]
+
+    def warnings(self) -> List[str]:
+        """What makes this another run than the row's."""
+        warnings, scale = [], self.batch / self.base_batch
+        if self.cfg_options:
+            warnings.append('settings of your own: '
+                            + ' '.join(self.cfg_options))
+        if scale != 1 and not self.checkpoint:
+            warnings.append(
+                f'{self.batch} images per iteration instead of '
+                f'{self.base_batch}: the learning rate is scaled by {scale:g}'
+                + (f', and {scale:.0%} of the images are seen'
+                   if 'max_iters' in self.cfg.train_cfg else ''))
+        return warnings
+
+    def keep_settings(self) -> str:
+        """Writes what the training depends on into its work dir.
+
+        Returns:
+            The git revision at which the training began.
+
+        Raises:
+            ValueError: It was begun with other settings.
+        """
+        cfg = self.cfg.copy()
+        cfg.pop('work_dir')  # not the training's, and it may be moved
+        settings = f'# {self.name}, {self.gpus} GPUs\n{cfg.pretty_text}'
+        folder = self.work_dir / 'train'
+        path, begun = folder / 'settings.py', folder / 'revision.txt'
+        if not path.is_file() and not list(folder.glob('*.pth')):
+            folder.mkdir(parents=True, exist_ok=True)
+            begun.write_text(git_revision())
+            path.write_text(settings)
+        found = path.read_text() if path.is_file() else ''
+        if found != settings:
+            changed = [line.strip() for line in settings.splitlines()
+                       if line not in found.splitlines()]
+            raise ValueError(
+                f'{folder} holds a run with other settings than '
+                f'{changed[:3]}: choose another --work-dir, or remove it')
+        return begun.read_text()
+
+
+def reproduce(run: Run, command: str) -> dict:
+    """Trains and tests, from where the work dir stands, and writes the report.
+
+    Args:
+        run: The row and the machine.
+        command: The command line, for the report.
+
+    Returns:
+        The content of ``report.json``; its ``verdict`` is PASS or FAIL.
+
+    Raises:
+        ValueError: The work dir belongs to a run with other settings.
+        subprocess.CalledProcessError: Training or testing failed.
+        FileNotFoundError: The test has written no metrics.
+    """
+    training = ('none, a checkpoint was given' if run.checkpoint else
+                f'begun at revision {run.keep_settings()}')
+    run.work_dir.mkdir(parents=True, exist_ok=True)
+    for name in REPORTS:  # an old verdict must not outlive a broken run
+        (run.work_dir / name).unlink(missing_ok=True)
+    commands, test_dir = run.commands, run.work_dir / 'test'
+    before = find_metrics(test_dir)
+    for arguments in commands:
+        call(arguments)
+    if len(find_metrics(test_dir)) == len(before):
+        raise FileNotFoundError(f'the test wrote no metrics in {test_dir}')
+    logged = last_metrics(test_dir)
+    metrics, weights = judge(run.row, logged), {'tested': run.tested}
+    if not run.checkpoint:
+        weights.update(find_pretrained(run.cfg))
+        draw_curves(run.work_dir / 'curve.png', {run.name: (
+            run.work_dir / 'train',
+            {name: name.split('/')[-1] for name in run.row.expected})})
+    failed = any(metric['verdict'] == 'FAIL' for metric in metrics)
+    report = dict(
+        row=run.name, verdict='FAIL' if failed else 'PASS', metrics=metrics,
+        source=run.row.source, note=run.row.note, warnings=run.warnings(),
+        logged={name: value if value == value else None  # JSON has no NaN
+                for name, value in logged.items()},
+        command=command, commands=[shlex.join(line) for line in commands],
+        training=training, revision=git_revision(), gpus=run.gpus,
+        images_per_iteration=run.batch, config_file=run.row.config,
+        weights={f'{what}: {source}': sha256(source)
+                 for what, source in weights.items()},
+        environment={**collect_env(), **{
+            name: import_module(name).__version__
+            for name in ('mmcv', run.cfg.default_scope, 'mmiformer')}},
+        config=run.cfg.pretty_text)
+    (run.work_dir / 'report.md').write_text(to_markdown(report))
+    (run.work_dir / 'report.json').write_text(
+        json.dumps(report, indent=2, default=str) + '\n')
+    return report
+
+
+def call(command: List[str]) -> None:
+    """Runs a command; if this process is interrupted, the command gets SIGTERM
+    and may save before it ends.
+
+    Raises:
+        subprocess.CalledProcessError: It failed.
+    """
+    process = subprocess.Popen(command)
+    try:
+        process.wait()
+    finally:
+        process.terminate()  # nothing, if it has ended
+        process.wait()
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, command)
+
+
+def judge(row: Row, logged: Mapping[str, float]) -> List[dict]:
+    """Compares what a test has logged with what a row expects: the same or
+    better passes, no finite number fails."""
+    metrics = []
+    for name, expected in row.expected.items():
+        got, passed = logged.get(name), False
+        if isinstance(got, (int, float)) and math.isfinite(got):
+            got = to_points(name, got)
+            # Rounded: 46.2 - 0.3 is a little more than 45.9 in binary.
+            passed = round(got - expected + row.tolerance, 6) >= 0
+        else:
+            got = None
+        metrics.append(dict(
+            metric=name, expected=expected, tolerance=row.tolerance, got=got,
+            verdict='PASS' if passed else 'FAIL'))
+    return metrics
+
+
+def to_markdown(report: dict) -> str:
+    """A report for people."""
+    def table(values: Mapping[str, object]) -> List[str]:
+        return ['| | |', '|---|---|', *(
+            f'| {name} | {value} |' for name, value in values.items()
+            if '\n' not in str(value)), '']
+
+    return '\n'.join([
+        f'# {report["verdict"]}: {report["row"]}', '',
+        *([f'Note: {report["note"]}.', ''] if report['note'] else []),
+        f'| metric | expected ({report["source"]}) | tolerance | got | '
+        'verdict |', '|---|---|---|---|---|',
+        *('| {metric} | {expected} | {tolerance} | {shown} | {verdict} |'
+          .format(**metric, shown='none' if metric['got'] is None
+                  else f'{metric["got"]:.2f}')
+          for metric in report['metrics']), '',
+        'In points (percent); a metric passes if it is at least the expected '
+        'value less the tolerance.', '',
+        *(f'- Warning: {warning}' for warning in report['warnings']), '',
+        '## How', '', '```', report['command'],
+        *(f'  {line}' for line in report['commands']), '```', '',
+        'Loss and metrics of a training are in `curve.png`, the whole config '
+        'in `report.json`.', '',
+        *table({name.replace('_', ' '): report[name] for name in (
+            'config_file', 'training', 'revision', 'gpus',
+            'images_per_iteration')}),
+        '## Weights, sha256', '', *table(report['weights']),
+        '## Environment', '', *table(report['environment'])])
+
+
+def sha256(source: str) -> Optional[str]:
+    """The digest of a checkpoint; None if it is not there as a file."""
+    try:
+        return hashlib.sha256(find(source).read_bytes()).hexdigest()
+    except (OSError, ValueError):
+        return None
+
+
+def git_revision(package: Path = Path(__file__).parents[1]) -> str:
+    """The commit of a package's checkout, with ``-dirty`` where tracked files
+    have changed since."""
+    def git(*arguments: str) -> str:
+        return subprocess.check_output(
+            ['git', '-C', str(package), *arguments], text=True,
+            stderr=subprocess.DEVNULL).strip()
+
+    try:
+        # An installed package may lie in an environment inside a checkout,
+        # whose revision says nothing about it.
+        git('ls-files', '--error-unmatch', '__init__.py')
+        return git('describe', '--always', '--dirty', '--abbrev=40',
+                   '--exclude=*')
+    except (OSError, subprocess.CalledProcessError):
+        return 'not a git checkout'
