@@ -36,18 +36,15 @@ from mmiformer.config import walk
 
 ROOT = Path(__file__).resolve().parents[1]
 TRAIN = ROOT / 'tools' / 'train.py'
-KINDS = ('seg', 'det')
 TIMEOUT = 180  # seconds, for a run
 MAX_ADDRESS_SPACE = 16 << 30  # bytes, for a run
 TIMED_OUT = -1000  # in place of an exit status
 FAULTS = ('SIGKILL', 'SIGTERM', 'SIGINT', 'disk full')
 LAST = dict(seg='iter_8.pth', det='epoch_3.pth')
 METRICS = dict(seg='mIoU', det='coco/segm_mAP')
-BASES = dict(seg='fpn_ade20k', det='mask_rcnn')
 CONFIG = '''
-_base_ = {base!r}
-shapes = dict(root={data!r}, train=8, val=4, size=64)
-data = dict(data_root={data!r} + '/')
+shapes = dict(root='{data}', train=8, val=4, size=64)
+data = dict(data_root='{data}/')
 model = dict(backbone=dict(
     _delete_=True, type='mmiformer.IFormer', pretrain_img_size=64,
     drop_path_rate=0.3,
@@ -59,6 +56,7 @@ val_dataloader = dict(num_workers=1, batch_size=2, dataset=dict(data))
 test_dataloader = val_dataloader
 '''
 CONFIGS = dict(seg=CONFIG + '''
+_base_ = '{root}/configs/fpn_ade20k/iformer_s_shapes.py'
 train_dataloader['dataset']['pipeline'] = [
     dict(type='LoadImageFromFile'),
     dict(type='LoadAnnotations', reduce_zero_label=True),
@@ -68,11 +66,12 @@ train_dataloader['dataset']['pipeline'] = [
 train_cfg = dict(max_iters=8, val_interval=4)
 default_hooks = dict(logger=dict(interval=1), checkpoint=dict(interval=3))
 ''', det=CONFIG + '''
+_base_ = '{root}/configs/mask_rcnn/iformer_s_shapes.py'
 train_cfg = dict(max_epochs=3, val_interval=1)
 default_hooks = dict(logger=dict(interval=1), checkpoint=dict(
     interval=1, max_keep_ckpts=1))
 val_evaluator = dict(
-    ann_file={data!r} + '/annotations/instances_validation.json')
+    ann_file='{data}/annotations/instances_validation.json')
 test_evaluator = val_evaluator
 ''')
 
@@ -200,11 +199,10 @@ def kill_and_resume(kind: str, config: Path, work_dir: Path, reference: dict,
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--runs', type=int, default=50)
     parser.add_argument('--seed', type=int, default=0)
-    parser.add_argument('--kinds', nargs='+', choices=KINDS, default=KINDS)
+    parser.add_argument('--kinds', nargs='+', choices=LAST, default=list(LAST))
     args = parser.parse_args()
     for package in ('mmdet', 'mmseg'):  # once, for all runs
         importlib.import_module(f'{package}.utils').register_all_modules()
@@ -214,9 +212,8 @@ def main() -> None:
         os.chdir(folder)
         configs = {kind: folder / f'{kind}.py' for kind in args.kinds}
         for kind, path in configs.items():
-            base = ROOT / 'configs' / BASES[kind] / 'iformer_s_shapes.py'
             path.write_text(CONFIGS[kind].format(
-                base=str(base), data=str(folder / 'shapes')))
+                root=ROOT, data=folder / 'shapes'))
         references = {kind: train_reference(
             kind, configs[kind], folder / f'{kind}_reference')
             for kind in args.kinds}
