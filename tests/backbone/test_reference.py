@@ -8,11 +8,10 @@ from conftest import (
     golden_state,
     golden_weights,
 )
-from reference import Reference
+from reference import Reference, fill
 
 from mmiformer import IFormer
 from mmiformer.analysis import count
-from mmiformer.analysis.benchmark import fill
 
 
 def pair(arch, **kwargs):

@@ -316,7 +316,7 @@ def test_the_same_data_is_not_said_to_be_another(tmp_path):
 def test_killed_runs_end_as_untouched_ones(kind):
     """The harness of 50 runs, in short: real processes and files."""
     result = subprocess.run(
-        [sys.executable, ROOT / 'tests/soak/kill_and_resume.py', '--runs',
+        [sys.executable, ROOT / 'benchmarks/kill_and_resume.py', '--runs',
          '2', '--seed', '1', '--kinds', kind],
         text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     assert result.returncode == 0, result.stdout[-3000:]

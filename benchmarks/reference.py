@@ -4,10 +4,12 @@ speed.
 Everything is NCHW in memory, as OpenMMLab's own ports have it: each LayerNorm
 and linear layer permutes to channels-last and back. Attention is a softmax of
 written-out products. It is the oracle of the property tests and the baseline
-of `tools/benchmark.py`; the sizes and the order of operations come from the
+of `backbones.py`; the sizes and the order of operations come from the
 published description of the network, none of them from `mmiformer`. Only the
 names are its, so that `reference.load_state_dict(ours.state_dict())` fits.
 """
+import zlib
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -204,3 +206,35 @@ class Reference(nn.Module):
             x = stage(x)
             outs.append(stage.out_norm(x) if self.out_norms else x)
         return tuple(outs)
+
+
+@torch.no_grad()
+def fill(model: nn.Module) -> None:
+    """Gives every parameter and statistic a value that depends on its name
+    alone, none of them trivial.
+
+    Networks with the same names get the same weights, folding has statistics
+    to fold, and layer scale does not hide the blocks that it would hide as
+    initialised. Kernels are scaled by their fan-in, so that maps keep a
+    moderate deviation.
+    """
+    for name, tensor in model.state_dict().items():
+        if not tensor.is_floating_point():
+            continue  # indices and counters
+        generator = torch.Generator().manual_seed(zlib.crc32(name.encode()))
+        value = torch.randn(tensor.shape, generator=generator)
+        if name.endswith('running_var'):
+            value = 0.5 + 0.5 * value.abs()
+        elif name.endswith('running_mean'):
+            value = 0.1 * value
+        elif 'layer_scale' in name or name.endswith('gamma'):
+            value = 0.1 + 0.2 * value.abs()
+        elif 'pos_embed' in name:
+            value = 0.2 * value
+        elif tensor.dim() > 1:
+            value = value / tensor[0].numel() ** 0.5
+        elif name.endswith('weight'):  # of a norm
+            value = 1 + 0.1 * value
+        else:
+            value = 0.05 * value
+        tensor.copy_(value)

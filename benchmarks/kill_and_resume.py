@@ -1,0 +1,231 @@
+"""Kills training runs at random moments, resumes them, and compares.
+
+    benchmarks/kill_and_resume.py --runs 50
+
+A segmentor (by iterations) and a detector (by epochs) are trained once without
+interruption. Then each run is killed up to three times, by SIGKILL, SIGTERM,
+Ctrl-C or a disk that is full while a checkpoint is written, and resumed. Its
+final weights, optimizer, schedules, random states and metrics must equal those
+of the uninterrupted run, bit for bit.
+
+The processes are real ones with real files. They are forked from this one,
+which has imported what they need, since that takes longer than the training.
+"""
+import argparse
+import contextlib
+import importlib
+import json
+import os
+import random
+import resource
+import runpy
+import signal
+import sys
+import tempfile
+import time
+from multiprocessing.context import ForkProcess
+from pathlib import Path
+from typing import List, Optional
+
+# Set before torch is imported: a process with OpenMP threads cannot be forked.
+os.environ['OMP_NUM_THREADS'] = '1'
+import torch
+
+from mmiformer.backbone.hub import read_checkpoint
+from mmiformer.config import walk
+
+ROOT = Path(__file__).resolve().parents[1]
+TRAIN = ROOT / 'tools' / 'train.py'
+TIMEOUT = 180  # seconds, for a run
+MAX_ADDRESS_SPACE = 16 << 30  # bytes, for a run
+TIMED_OUT = -1000  # in place of an exit status
+FAULTS = ('SIGKILL', 'SIGTERM', 'SIGINT', 'disk full')
+LAST = dict(seg='iter_8.pth', det='epoch_3.pth')
+METRICS = dict(seg='mIoU', det='coco/segm_mAP')
+CONFIG = '''
+shapes = dict(root='{data}', train=8, val=4, size=64)
+data = dict(data_root='{data}/')
+model = dict(backbone=dict(
+    _delete_=True, type='mmiformer.IFormer', pretrain_img_size=64,
+    drop_path_rate=0.3,
+    arch=dict(embed_dims=(16, 32, 32, 48), depths=(1, 1, 2, 1),
+              num_heads=(2, 4, 4, 6), attention_heads=(1, 2, (2, 3), 5))),
+    neck=dict(in_channels=[16, 32, 32, 48]))
+train_dataloader = dict(num_workers=2, batch_size=2, dataset=dict(data))
+val_dataloader = dict(num_workers=1, batch_size=2, dataset=dict(data))
+test_dataloader = val_dataloader
+'''
+CONFIGS = dict(seg=CONFIG + '''
+_base_ = '{root}/configs/fpn_ade20k/iformer_s_shapes.py'
+train_dataloader['dataset']['pipeline'] = [
+    dict(type='LoadImageFromFile'),
+    dict(type='LoadAnnotations', reduce_zero_label=True),
+    dict(type='RandomFlip', prob=0.5),
+    dict(type='PhotoMetricDistortion'),
+    dict(type='PackSegInputs')]
+train_cfg = dict(max_iters=8, val_interval=4)
+default_hooks = dict(logger=dict(interval=1), checkpoint=dict(interval=3))
+''', det=CONFIG + '''
+_base_ = '{root}/configs/mask_rcnn/iformer_s_shapes.py'
+train_cfg = dict(max_epochs=3, val_interval=1)
+default_hooks = dict(logger=dict(interval=1), checkpoint=dict(
+    interval=1, max_keep_ckpts=1))
+val_evaluator = dict(
+    ann_file='{data}/annotations/instances_validation.json')
+test_evaluator = val_evaluator
+''')
+
+
+def train(config: Path, work_dir: Path, max_bytes: Optional[int]) -> None:
+    """Runs ``tools/train.py CONFIG --resume`` in the process that this is."""
+    os.setsid()
+    output = os.open(work_dir / 'output.txt',
+                     os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    resource.setrlimit(resource.RLIMIT_AS, (MAX_ADDRESS_SPACE, ) * 2)
+    if max_bytes is not None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (max_bytes, ) * 2)
+    sys.argv = [str(TRAIN), str(config), '--work-dir', str(work_dir),
+                '--resume']
+    runpy.run_path(str(TRAIN), run_name='__main__')
+
+
+def start(config: Path, work_dir: Path, max_bytes: Optional[int] = None
+          ) -> ForkProcess:
+    """Starts a run, or resumes it where it was interrupted.
+
+    Args:
+        config: The config.
+        work_dir: Of the run; its output goes to ``output.txt`` there.
+        max_bytes: Maximum size of any file that it writes.
+    """
+    work_dir.mkdir(exist_ok=True)
+    process = ForkProcess(target=train, args=(config, work_dir, max_bytes))
+    process.start()
+    return process
+
+
+def wait(process: ForkProcess) -> int:
+    """The exit status; a process that hangs is killed."""
+    process.join(TIMEOUT)
+    if process.exitcode is None:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.join()
+        return TIMED_OUT
+    return process.exitcode
+
+
+def interrupt(process: ForkProcess, fault: str, after: float) -> None:
+    """SIGTERM goes to the workers too, as a scheduler sends it."""
+    time.sleep(after)
+    send = os.killpg if fault == 'SIGTERM' else os.kill
+    with contextlib.suppress(ProcessLookupError):  # it has ended
+        send(process.pid, getattr(signal, fault))
+
+
+def read_result(work_dir: Path, kind: str) -> dict:
+    """What must be equal in the end: the checkpoint, and metrics by step."""
+    checkpoint = read_checkpoint(str(work_dir / LAST[kind]))
+    metrics = {}
+    for file in sorted(work_dir.glob('*/vis_data/scalars.json')):
+        for line in file.read_text().splitlines():
+            try:
+                record = json.loads(line)
+            except ValueError:
+                continue  # killed while it wrote the line
+            if METRICS[kind] in record:
+                metrics[record['step']] = {
+                    name: value for name, value in record.items()
+                    if 'time' not in name}
+    return dict(
+        weights=checkpoint['state_dict'], optimizer=checkpoint['optimizer'],
+        schedules=checkpoint['param_schedulers'],
+        random=checkpoint['meta']['rng'], metrics=metrics)
+
+
+def differences(a: dict, b: dict) -> List[str]:
+    """The dotted keys where two nested results differ, in any bit."""
+    a, b = ({key: value for key, value in walk(result)
+             if not isinstance(value, (dict, list, tuple))}
+            for result in (a, b))
+    return [key for key in dict.fromkeys([*a, *b])
+            if key not in a or key not in b or not equal(a[key], b[key])]
+
+
+def equal(a: object, b: object) -> bool:
+    if isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor):
+        return torch.equal(a, b)
+    return type(a) is type(b) and a == b
+
+
+def train_reference(kind: str, config: Path, work_dir: Path) -> dict:
+    """The result of an uninterrupted run, the seconds that it took, and the
+    bytes of a checkpoint."""
+    begin = time.time()
+    if status := wait(start(config, work_dir)):
+        sys.exit(f'the uninterrupted run ended with {status}:\n' + (
+            work_dir / 'output.txt').read_text()[-3000:])
+    seconds = time.time() - begin
+    print(f'{kind}: trained without interruption in {seconds:.0f} s',
+          flush=True)
+    return dict(result=read_result(work_dir, kind), seconds=seconds,
+                bytes=(work_dir / LAST[kind]).stat().st_size)
+
+
+def kill_and_resume(kind: str, config: Path, work_dir: Path, reference: dict,
+                    rng: random.Random) -> bool:
+    """Whether a run that is killed and resumed equals the reference."""
+    faults = []
+    for _ in range(rng.randint(1, 3)):
+        fault = rng.choice(FAULTS)
+        if fault == 'disk full':
+            # Logs fit, a checkpoint only in part.
+            process = start(config, work_dir, rng.randrange(
+                reference['bytes'] // 4, reference['bytes']))
+        else:
+            process = start(config, work_dir)
+            after = rng.uniform(0, reference['seconds'])
+            interrupt(process, fault, after)
+            fault += f' after {after:.1f} s'
+        faults.append(f'{fault}: {wait(process)}')
+    status = wait(start(config, work_dir))
+    found = [f'ended with {status}'] if status else differences(
+        reference['result'], read_result(work_dir, kind))
+    print(f'{work_dir.name}: {", ".join(faults)} -> ' + (
+        'identical' if not found else f'{len(found)} differ: {found[:3]}'),
+        flush=True)
+    return not found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('--runs', type=int, default=50)
+    parser.add_argument('--seed', type=int, default=0)
+    parser.add_argument('--kinds', nargs='+', choices=LAST, default=list(LAST))
+    args = parser.parse_args()
+    for package in ('mmdet', 'mmseg'):  # once, for all runs
+        importlib.import_module(f'{package}.utils').register_all_modules()
+    rng, begin, identical = random.Random(args.seed), time.time(), 0
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        os.chdir(folder)
+        configs = {kind: folder / f'{kind}.py' for kind in args.kinds}
+        for kind, path in configs.items():
+            path.write_text(CONFIGS[kind].format(
+                root=ROOT, data=folder / 'shapes'))
+        references = {kind: train_reference(
+            kind, configs[kind], folder / f'{kind}_reference')
+            for kind in args.kinds}
+        for number in range(args.runs):
+            kind = args.kinds[number % len(args.kinds)]
+            identical += kill_and_resume(
+                kind, configs[kind], folder / f'{kind}_{number}',
+                references[kind], rng)
+    print(f'{identical} of {args.runs} identical, '
+          f'{(time.time() - begin) / 60:.0f} min')
+    sys.exit(identical < args.runs)
+
+
+if __name__ == '__main__':
+    main()
