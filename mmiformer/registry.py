@@ -3,6 +3,7 @@
 mmengine imports this module by itself for ``type='mmiformer.IFormer'`` and
 hides every ImportError that it meets here, so nothing else belongs in it.
 """
+from importlib import import_module
 from typing import Optional, Type
 
 from mmengine.config.utils import MODULE2PACKAGE
@@ -14,6 +15,12 @@ SCOPE = 'mmiformer'
 # beside its metadata, where an editable install has no code; a module it
 # finds wherever that is.
 MODULE2PACKAGE[SCOPE] = f'{SCOPE}.version'
+
+# Imported when a config names them: each needs a framework.
+DATASET_MODULES = dict(
+    ShapesDetDataset='mmiformer.datasets.detection',
+    ShapesSegDataset='mmiformer.datasets.segmentation',
+    ShapesClsDataset='mmiformer.datasets.classification')
 
 
 class ScopedRegistry(Registry):
@@ -27,6 +34,9 @@ class ScopedRegistry(Registry):
     def get(self, key: str) -> Optional[Type]:
         """The class of a name; None where nobody has it."""
         self.import_from_location()
+        name = key.rpartition('.')[2]
+        if self is DATASETS and name in DATASET_MODULES:
+            import_module(DATASET_MODULES[name])
         if '.' not in key and key not in self.module_dict:
             scopes = [instance.scope_name
                       for instance in DefaultScope._instance_dict.values()
@@ -44,3 +54,4 @@ for _parent in list(vars(root).values()):
             _parent.name, parent=_parent, scope=SCOPE, locations=[SCOPE])
 
 BACKBONES = root.MODELS.children[SCOPE]
+DATASETS = root.DATASETS.children[SCOPE]
