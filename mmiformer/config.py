@@ -53,8 +53,6 @@ def load_config(path: str, cfg_options: Optional[dict] = None,
         launcher: ``none``, ``pytorch``, ``slurm`` or ``mpi``.
     """
     from .engine.guard import guard_files
-    from .engine.torchvision import make_importable
-    make_importable()
     guard_files()
     cfg = Config.fromfile(path)
     cfg.launcher = launcher

@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..engine.torchvision import make_importable
 from .explained import NotSeenError, explain
 from .spectrum import to_maps
 
@@ -199,7 +198,6 @@ def library_class(method: str) -> type:
     if method not in METHODS:
         raise ValueError(f'unknown method {method!r}: choose from '
                          f'{list(METHODS)}')
-    make_importable()  # the library imports torchvision
     try:
         import pytorch_grad_cam
     except ImportError as error:

@@ -11,8 +11,6 @@ from torch.distributed import run
 from torch.distributed.elastic.multiprocessing.errors import record
 from torch.distributed.launcher.api import elastic_launch
 
-from mmiformer.engine.torchvision import make_importable
-
 
 def work(script: str, *arguments: str) -> None:
     """A process; its exit status is the script's."""
@@ -28,7 +26,6 @@ def work(script: str, *arguments: str) -> None:
 
 @record
 def main() -> None:
-    make_importable()
     from mmseg.utils import register_all_modules
     register_all_modules()
     args = run.parse_args([

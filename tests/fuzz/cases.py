@@ -249,8 +249,6 @@ def main() -> None:
     import logging
     logging.disable(logging.CRITICAL)
     from mmiformer.engine.guard import guard_files
-    from mmiformer.engine.torchvision import make_importable
-    make_importable()
     guard_files()
     loader = KINDS[kind](Path(folder))
     loader.write(np.random.default_rng(0))

@@ -29,7 +29,6 @@ from typing import Dict, List, Optional
 import torch
 
 from mmiformer.backbone.hub import read_checkpoint
-from mmiformer.engine.torchvision import make_importable
 
 ROOT = Path(__file__).parents[2]
 TRAIN = ROOT / 'tools' / 'train.py'
@@ -233,7 +232,6 @@ def main() -> None:
     parser.add_argument('--kinds', nargs='+', choices=KINDS, default=KINDS)
     args = parser.parse_args()
     torch.set_num_threads(1)  # what has threads of OpenMP cannot be forked
-    make_importable()
     for package in ('mmdet', 'mmseg'):  # once, for all runs
         importlib.import_module(f'{package}.utils').register_all_modules()
     rng, begin, identical = random.Random(args.seed), time.time(), 0
