@@ -20,7 +20,7 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
 from mmiformer.analysis import pictures
-from mmiformer.datasets.shapes import CLASSES, PALETTE
+from mmiformer.datasets import CLASSES, PALETTE
 
 ROOT = Path(__file__).parents[1]
 FPN = ROOT / 'configs' / 'fpn_ade20k' / 'iformer_s_shapes.py'

@@ -14,6 +14,7 @@ from mmengine.runner import load_state_dict
 from mmiformer import IFormer
 from mmiformer.analysis import count
 from mmiformer.backbone.hub import read_checkpoint
+from mmiformer.datasets import make_shapes
 from mmiformer.engine.hooks import LoadBackboneHook
 
 SIZES = {'small': 's', 'base': 'b', 'large': 'l'}
@@ -159,6 +160,7 @@ def test_a_head_of_other_classes_is_skipped(configs, released_keys, log):
 def trained(configs, tmp_path_factory):
     """A folder with a config and a classifier that has been trained by it."""
     folder = tmp_path_factory.mktemp('classifier')
+    make_shapes(folder / 'data' / 'shapes', train=8, val=4, size=64)
     (folder / 'small.py').write_text(f"""
 _base_ = {str(configs / 'imagenet/iformer_s_shapes.py')!r}
 shapes = dict(train=8, val=4, size=64)

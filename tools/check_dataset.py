@@ -17,7 +17,6 @@ from rich.progress import track
 
 from mmiformer.checks import check_data
 from mmiformer.config import load_config, output_file
-from mmiformer.datasets import make_files
 
 SPLITS = ('train', 'val', 'test')
 
@@ -49,7 +48,6 @@ def main() -> None:
     args = parse_args()
     try:
         cfg = load_config(args.config, args.cfg_options)
-        make_files(cfg, SPLITS)
     except (OSError, ValueError) as error:
         sys.exit(f'error: {error}')
     splits = [split for split in SPLITS if cfg.get(f'{split}_dataloader')]

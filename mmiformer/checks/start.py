@@ -6,7 +6,6 @@ from mmengine.config import Config
 from mmengine.dist import broadcast_object_list, is_main_process
 from mmengine.logging import print_log
 
-from ..datasets import make_files
 from .preflight import check_files
 from .run import check_briefly
 
@@ -30,7 +29,6 @@ def check_start(cfg: Config, splits: tuple) -> None:
     fault = None
     if is_main_process():
         try:
-            make_files(cfg, splits)
             check_files(cfg, splits)
             if 'train' in splits:
                 _check_data(cfg, splits)

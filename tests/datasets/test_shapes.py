@@ -10,7 +10,7 @@ from mmengine.config import Config
 from mmengine.registry import DATASETS, init_default_scope
 from pycocotools.coco import COCO
 
-from mmiformer.datasets import CLASSES, make_files, make_shapes
+from mmiformer.datasets import CLASSES, make_shapes
 from mmiformer.datasets.shapes import draw_scene
 
 SMALL = dict(train=6, val=3, size=64)
@@ -155,18 +155,6 @@ def test_configs_build_the_data_sets(folder, configs, tmp_path, root):
     else:
         assert len(dataset) == len([*root.glob('crops/validation/*/*')])
         assert dataset[len(dataset) - 1]['data_samples'].gt_label == 2
-
-
-def test_files_are_there_for_a_check(configs, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    cfg = Config.fromfile(configs / 'imagenet/iformer_s_shapes.py')
-    cfg.val_dataloader.dataset.shapes = SMALL
-    make_files(Config(dict(train_dataloader=dict(dataset=dict(type='Other')),
-                           val_dataloader=cfg.val_dataloader)),
-               ('train', 'test'))
-    assert not (tmp_path / 'data').exists()
-    make_files(cfg, ('val', ))
-    assert (tmp_path / 'data/shapes/shapes.json').is_file()
 
 
 def test_no_framework_is_imported_before_its_data_set_is_named():
