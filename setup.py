@@ -11,9 +11,10 @@ MIM = ('configs', 'tools', 'model-index.yml')
 version = {}
 exec((ROOT / 'mmiformer' / 'version.py').read_text(), version)
 
-# Extras only: the forks ship the same modules under other names, and a hard
-# requirement would install a second copy over theirs.
-UPSTREAM = ['mmengine>=0.10.0,<0.11', 'mmcv>=2.0.0,<2.2.0']
+# The lowest versions are those that the tests pass with. mm* are extras: the
+# forks ship the same modules under other names, and a hard requirement would
+# install a second copy over theirs.
+UPSTREAM = ['mmengine>=0.10.7,<0.11', 'mmcv>=2.1.0,<2.2.0']
 FORKS = ['onedl-mmengine>=0.10.12', 'onedl-mmcv>=2.3.6']
 
 
@@ -51,10 +52,10 @@ setup(
     packages=find_packages(include=['mmiformer', 'mmiformer.*']),
     cmdclass={'build_py': BuildWithMim},
     python_requires='>=3.10,<3.13',
-    install_requires=['torch>=2.6', 'huggingface_hub'],
+    install_requires=['torch>=2.6', 'huggingface_hub>=1.0'],
     extras_require={
         'det': [*UPSTREAM, 'mmdet>=3.3.0,<3.4'],
-        'seg': [*UPSTREAM, 'mmsegmentation>=1.2.0,<1.3', 'ftfy', 'regex'],
+        'seg': [*UPSTREAM, 'mmsegmentation>=1.2.2,<1.3', 'ftfy', 'regex'],
         'cls': [*UPSTREAM, 'mmpretrain>=1.2.0,<1.3', 'torchvision'],
         'cam': ['grad-cam>=1.5', 'torchvision'],
         'onedl-det': [*FORKS, 'onedl-mmdetection>=3.5.1'],
