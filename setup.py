@@ -1,15 +1,43 @@
+import os
+import shutil
 from pathlib import Path
 
 from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).parent
+# What mmengine and mim look for in <package>/.mim.
+MIM = ('configs', 'tools', 'model-index.yml')
 version = {}
 exec((ROOT / 'mmiformer' / 'version.py').read_text(), version)
 
-# Extras only: the forks ship the same modules under other names, and a hard
-# requirement would install a second copy over theirs.
-UPSTREAM = ['mmengine>=0.10.0,<0.11', 'mmcv>=2.0.0,<2.2.0']
+# The lowest versions are those that the tests pass with. mm* are extras: the
+# forks ship the same modules under other names, and a hard requirement would
+# install a second copy over theirs.
+UPSTREAM = ['mmengine>=0.10.7,<0.11', 'mmcv>=2.1.0,<2.2.0']
 FORKS = ['onedl-mmengine>=0.10.12', 'onedl-mmcv>=2.3.6']
+
+
+class BuildWithMim(build_py):
+    """Adds .mim: copies in a wheel, links in an editable install."""
+
+    def run(self):
+        super().run()
+        link = self.editable_mode and os.name == 'posix'
+        base = ROOT if self.editable_mode else Path(self.build_lib)
+        mim = base / 'mmiformer' / '.mim'
+        shutil.rmtree(mim, ignore_errors=True)
+        mim.mkdir(parents=True)
+        for name in MIM:
+            if link:
+                (mim / name).symlink_to(Path('..', '..', name))
+            elif name == 'model-index.yml':
+                shutil.copy(ROOT / name, mim)
+            else:
+                shutil.copytree(
+                    ROOT / name, mim / name, ignore=shutil.ignore_patterns(
+                        '__pycache__', 'setup_env.py'))
+
 
 setup(
     name='mmiformer',
@@ -18,18 +46,16 @@ setup(
     'for mmdetection, mmsegmentation and mmpretrain',
     long_description=(ROOT / 'README.md').read_text(encoding='utf-8'),
     long_description_content_type='text/markdown',
+    author='The mmiformer authors',
+    project_urls={'Paper': 'https://arxiv.org/abs/2205.12956'},
     license='Apache-2.0',
     packages=find_packages(include=['mmiformer', 'mmiformer.*']),
-    # Links to configs, tools and model-index.yml, where mmengine and mim look.
-    package_data={'mmiformer': [
-        '.mim/*.yml', '.mim/configs/*/*', '.mim/tools/*']},
-    exclude_package_data={'mmiformer': [
-        '.mim/*/__pycache__/*', '.mim/tools/setup_env.py']},
-    python_requires='>=3.10',
-    install_requires=['torch>=2.1'],
+    cmdclass={'build_py': BuildWithMim},
+    python_requires='>=3.10,<3.13',
+    install_requires=['torch>=2.6', 'huggingface_hub>=1.0'],
     extras_require={
         'det': [*UPSTREAM, 'mmdet>=3.3.0,<3.4'],
-        'seg': [*UPSTREAM, 'mmsegmentation>=1.2.0,<1.3', 'ftfy', 'regex'],
+        'seg': [*UPSTREAM, 'mmsegmentation>=1.2.2,<1.3', 'ftfy', 'regex'],
         'cls': [*UPSTREAM, 'mmpretrain>=1.2.0,<1.3', 'torchvision'],
         'cam': ['grad-cam>=1.5', 'torchvision'],
         'onedl-det': [*FORKS, 'onedl-mmdetection>=3.5.1'],
@@ -37,6 +63,12 @@ setup(
         'onedl-cls': [*FORKS, 'onedl-mmpretrain>=1.3.6', 'torchvision'],
     },
     classifiers=[
-        'Programming Language :: Python :: 3',
+        'Intended Audience :: Science/Research',
+        'License :: OSI Approved :: Apache Software License',
+        'Operating System :: POSIX :: Linux',
+        'Programming Language :: Python :: 3.10',
+        'Programming Language :: Python :: 3.11',
+        'Programming Language :: Python :: 3.12',
         'Topic :: Scientific/Engineering :: Artificial Intelligence',
+        'Topic :: Scientific/Engineering :: Image Recognition',
     ])

@@ -1,7 +1,6 @@
 """The iFormer backbone (Inception Transformer, NeurIPS 2022) for OpenMMLab."""
 from .backbone import IFormer
-from .engine import LoadBackboneHook, ResumableRunner
-from .engine.finite import FiniteHook as NonFiniteHook
+from .engine import LoadBackboneHook, NonFiniteHook, ResumableRunner
 from .version import __version__
 from .zoo import config_path
 

@@ -58,8 +58,6 @@ def load_config(path: str, cfg_options: Optional[dict] = None,
             its ``configs`` folder.
         launcher: ``none``, ``pytorch``, ``slurm`` or ``mpi``.
     """
-    from .engine.torchvision import make_importable
-    make_importable()
     cfg = Config.fromfile(path)
     cfg.launcher = launcher
     cfg.merge_from_dict(cfg_options or {})

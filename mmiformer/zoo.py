@@ -1,7 +1,10 @@
 """Where this package keeps its configs, for configs of other projects."""
 from pathlib import Path
 
-CONFIGS = Path(__file__).parent / '.mim' / 'configs'
+PACKAGE = Path(__file__).parent
+CONFIGS = PACKAGE / '.mim' / 'configs'
+if not CONFIGS.is_dir():  # a checkout that is not installed
+    CONFIGS = PACKAGE.parent / 'configs'
 
 
 def config_path(name: str) -> str:

@@ -19,19 +19,10 @@ from file_server import Server
 from huggingface_hub import constants
 from mmengine.logging import MMLogger
 
-from mmiformer.engine.torchvision import make_importable
-
 ROOT = Path(__file__).parents[1]
 GOLDENS = Path(__file__).parent / 'data' / 'goldens'
 sys.path.insert(0, str(GOLDENS))
 import weights as golden_weights  # noqa: E402
-
-# What lets other tools than ours run, where torchvision is of another build
-# than torch; mmpretrain imports it, and mmengine and mmdet do where it is.
-SITE = str(Path(__file__).parent / 'site')
-if make_importable():
-    os.environ['PYTHONPATH'] = os.pathsep.join(
-        [SITE, *filter(None, [os.environ.get('PYTHONPATH')])])
 
 # On two cores; one, if another program needs the other.
 torch.set_num_threads(int(os.environ.get('OMP_NUM_THREADS', 2)))

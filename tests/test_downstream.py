@@ -1,17 +1,15 @@
 """In somebody's project, which has nothing of ours but the installed wheel:
 their configs, launched by mmdet's and mmseg's own tools and by ours."""
-import os
 import shutil
 import subprocess
 import sys
+import tarfile
+import venv
+import zipfile
 from pathlib import Path
 
 import pytest
-from conftest import SITE
-
-from mmiformer.datasets import make_shapes
-
-ROOT = Path(__file__).parents[1]
+from conftest import ROOT
 
 ARCH = '''embed_dims=(16, 32, 32, 48), depths=(1, 1, 1, 1),
         num_heads=(2, 4, 4, 6), attention_heads=(1, 2, 2, 5)'''
@@ -42,8 +40,8 @@ PROJECT = dict(
 model['roi_head'] = dict(
     bbox_head=dict(num_classes=3), mask_head=dict(num_classes=3))
 data = dict(
-    data_root='shapes/',
-    metainfo=dict(classes=('circle', 'square', 'triangle')),
+    type='mmiformer.ShapesDetDataset', data_root='shapes/',
+    shapes=dict(train=4, val=1, size=64),
     ann_file='annotations/instances_training.json',
     data_prefix=dict(img='images/training/'))
 train_pipeline = [
@@ -63,10 +61,8 @@ train_cfg = dict(max_epochs=1, val_interval=9)
     mmseg='''
 model['data_preprocessor'] = dict(size=(64, 64))
 model['decode_head'] = dict(num_classes=4)
-data = dict(
-    type='BaseSegDataset', data_root='shapes', img_suffix='.jpg',
-    seg_map_suffix='.png', reduce_zero_label=True,
-    metainfo=dict(classes=('background', 'circle', 'square', 'triangle')))
+data = dict(type='mmiformer.ShapesSegDataset', data_root='shapes',
+            shapes=dict(train=4, val=1, size=64))
 train_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='LoadAnnotations', reduce_zero_label=True),
@@ -87,87 +83,130 @@ OURS = dict(mmdet='mask_rcnn/iformer_s_1x', mmseg='fpn_ade20k/iformer_s_80k')
 LAST = dict(mmdet='epoch_1.pth', mmseg='iter_2.pth')
 
 
+def write_config(kind, package):
+    """The text of a config that names us in one of three ways."""
+    if kind == 'one line':
+        more = 'pretrained=None,' if package == 'mmseg' else ''
+        text = STRANGER.format(base=STRANGERS_BASE[package], more=more)
+    elif kind == 'by path':
+        text = CHILD.format(
+            base=f"__import__('mmiformer').config_path('{OURS[package]}')")
+    else:
+        text = CHILD.format(base=f"'mmiformer::{OURS[package]}.py'")
+    return text + PROJECT[package]
+
+
 @pytest.fixture(scope='module')
-def python(tmp_path_factory):
-    """An environment with the wheel and the stack, without this checkout."""
+def site(tmp_path_factory):
+    """The site-packages of an environment with the wheel, built from the
+    source distribution, and the stack, but without this checkout."""
     folder = tmp_path_factory.mktemp('wheel')
 
-    def call(*command):
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL,
-                       cwd=folder)
+    def build(kind, source):
+        subprocess.run(
+            [sys.executable, '-c', 'from setuptools import build_meta; '
+             f'build_meta.build_{kind}({str(folder)!r})'], check=True,
+            stdout=subprocess.DEVNULL, cwd=source)
 
     # From a copy: setuptools would find what it once built in the checkout.
+    source = folder / 'source'
     for name in ('mmiformer', 'configs', 'tools'):
-        shutil.copytree(ROOT / name, folder / 'source' / name, symlinks=True)
-    for name in ('setup.py', 'README.md', 'model-index.yml'):
-        shutil.copy(ROOT / name, folder / 'source')
-    call(sys.executable, '-m', 'pip', 'wheel', folder / 'source', '--no-deps',
-         '--no-build-isolation', '-w', folder)
-    call(sys.executable, '-m', 'venv', '--without-pip', folder / 'venv')
-    python = folder / 'venv' / 'bin' / 'python'
-    call(sys.executable, '-m', 'pip', '--python', python, 'install', '-q',
-         '--no-deps', *folder.glob('*.whl'))
-    # The stack's folder is only searched: its .pth files, of which one may
-    # lead to this checkout, are not read.
+        shutil.copytree(ROOT / name, source / name,
+                        ignore=shutil.ignore_patterns('.mim', '__pycache__'))
+    for name in ('LICENSE', 'MANIFEST.in', 'README.md', 'model-index.yml',
+                 'pyproject.toml', 'setup.py'):
+        shutil.copy(ROOT / name, source)
+    build('sdist', source)
+    with tarfile.open(next(folder.glob('*.tar.gz'))) as file:
+        file.extractall(folder / 'sdist', filter='data')
+    build('wheel', next((folder / 'sdist').iterdir()))
+    venv.create(folder / 'venv', symlinks=True)
     site = next((folder / 'venv' / 'lib').glob('python*/site-packages'))
+    with zipfile.ZipFile(next(folder.glob('*.whl'))) as file:
+        file.extractall(site)
+    # The stack's folder is only searched: its .pth files, of which one may
+    # lead to this checkout, are not read; but the set-up's, if there is one.
     stack = [path for path in sys.path if path.endswith('-packages')]
+    if any(Path(path, 'torchvision_finder.py').exists() for path in stack):
+        stack.append('import torchvision_finder')
     (site / 'stack.pth').write_text('\n'.join(stack))
-    found = subprocess.run(
-        [python, '-c', 'import mmiformer; print(mmiformer.__file__)'],
-        capture_output=True, text=True, cwd=folder).stdout
-    assert Path(found.strip()) == site / 'mmiformer' / '__init__.py'
-    return python
+    return site
 
 
 @pytest.fixture
-def train(python, tmp_path):
-    """Trains with a package's own tool in a folder with data and a config."""
-    make_shapes(tmp_path / 'shapes', train=4, val=1, size=64)
-    site = subprocess.run(
-        [python, '-c', 'import importlib.util as u; print(*['
-         'u.find_spec(p).submodule_search_locations[0] '
-         'for p in ("mmdet", "mmseg", "mmiformer")])'],
-        capture_output=True, text=True, cwd=tmp_path).stdout.split()
-    folders = dict(zip(('mmdet', 'mmseg', 'mmiformer'), site))
+def run(site, tmp_path, monkeypatch):
+    """Runs that environment's Python in an empty folder."""
+    monkeypatch.delenv('PYTHONPATH', raising=False)
 
-    def run(launcher, config, *options):
-        (tmp_path / 'config.py').write_text(config)
+    def run(*arguments):
         result = subprocess.run(
-            [python, f'{folders[launcher]}/.mim/tools/train.py', 'config.py',
-             *options], cwd=tmp_path, text=True, stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT, env=env)
+            [site.parents[2] / 'bin' / 'python', *arguments], cwd=tmp_path,
+            text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         assert result.returncode == 0, result.stdout[-3000:]
         return result.stdout
 
-    # Only the installed package is found, not the checkout.
-    paths = os.environ.get('PYTHONPATH', '').split(os.pathsep)
-    env = {**os.environ, 'PYTHONPATH': SITE if SITE in paths else ''}
     return run
 
 
-@pytest.mark.parametrize('package', ['mmdet', 'mmseg'])
-def test_one_line_in_a_strangers_config(package, train, tmp_path):
-    more = 'pretrained=None,' if package == 'mmseg' else ''
-    config = STRANGER.format(
-        base=STRANGERS_BASE[package], more=more) + PROJECT[package]
-    assert 'mmiformer.IFormer' in train(package, config)
-    # Their tool resumes, too.
-    assert 'resumed epoch' in train(package, config, '--resume')
-    assert (tmp_path / 'work_dirs' / 'config' / LAST[package]).exists()
+def tools(package, site):
+    """The folder of a package's own tools."""
+    if package == 'mmiformer':
+        return site / 'mmiformer' / '.mim' / 'tools'
+    return Path(__import__(package).__path__[0], '.mim', 'tools')
 
 
-@pytest.mark.parametrize('package', ['mmdet', 'mmseg'])
-def test_child_by_path_with_their_tool(package, train, tmp_path):
-    base = f"__import__('mmiformer').config_path('{OURS[package]}')"
-    out = train(package, CHILD.format(base=base) + PROJECT[package])
-    assert 'LoadBackboneHook' in out
-    assert (tmp_path / 'work_dirs' / 'config' / LAST[package]).exists()
+def test_what_the_wheel_has(site):
+    mim = site / 'mmiformer' / '.mim'
+    for folder in ('configs', 'tools'):
+        own = {path.relative_to(ROOT) for path in (ROOT / folder).rglob('*.*')
+               if path.suffix != '.pyc' and path.name != 'setup_env.py'}
+        assert {path.relative_to(mim) for path in (mim / folder).rglob('*.*')
+                } == own
+    assert (mim / 'model-index.yml').is_file()
+    assert [path.name for path in site.iterdir() if path.suffix != '.pth'
+            and not path.name.startswith(('mmiformer', 'distutils', '_'))
+            ] == []
 
 
-@pytest.mark.parametrize('package', ['mmdet', 'mmseg'])
-def test_child_by_name_with_our_tool(package, train, tmp_path):
-    base = f"'mmiformer::{OURS[package]}.py'"
-    out = train('mmiformer', CHILD.format(base=base) + PROJECT[package])
+@pytest.mark.parametrize('kind, package, launcher', [
+    ('one line', 'mmdet', 'mmdet'), ('by path', 'mmseg', 'mmseg'),
+    *(pytest.param(*case, marks=pytest.mark.slow) for case in (
+        ('one line', 'mmseg', 'mmseg'), ('by path', 'mmdet', 'mmdet'),
+        ('by name', 'mmdet', 'mmiformer'), ('by name', 'mmseg', 'mmiformer')))
+])
+def test_training(kind, package, launcher, run, site, tmp_path):
+    (tmp_path / 'config.py').write_text(write_config(kind, package))
+    command = tools(launcher, site) / 'train.py', 'config.py'
+    out = run(*command)
+    assert 'mmiformer.IFormer' in out
+    assert ('LoadBackboneHook' in out) == (kind != 'one line')
     assert not [line for line in out.splitlines()
                 if 'WARNING' in line and 'scope' in line]
     assert (tmp_path / 'work_dirs' / 'config' / LAST[package]).exists()
+    if kind == 'one line' and package == 'mmseg':
+        assert 'resumed epoch' in run(*command, '--resume')
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('package, optional', [
+    ('mmdet', {'motmetrics', 'tools'}),  # of tracking, and of its checkout
+    ('mmseg', set())])
+def test_their_tools_start(package, optional, run, site):
+    """Those for analysis need what their packages do not declare."""
+    out = run('-c', f'''
+import contextlib, io, pathlib, runpy, sys
+folder = pathlib.Path({str(tools(package, site))!r})
+for path in [*folder.glob('*.py'), *folder.glob('analysis_tools/*.py')]:
+    sys.argv = [str(path), '--help']
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            runpy.run_path(str(path), run_name='__main__')
+    except SystemExit as error:
+        print('STARTED', path.stem, error.code)
+    except ImportError as error:
+        print('FAILED', path.stem, error.name)
+''')
+    words = [line.split() for line in out.splitlines()]
+    started = {line[1] for line in words if line[0] == 'STARTED'}
+    assert {'train', 'test', 'analyze_logs', 'benchmark'} <= started
+    assert {line[2] for line in words if line[0] == 'FAILED'} <= optional

@@ -1,142 +1,157 @@
 """The set-up: what it finds missing, and one line for each way to fail."""
-import importlib.metadata
 import importlib.util
+import json
+import subprocess
 import sys
-from argparse import Namespace
-from pathlib import Path
 
 import pytest
-
-ROOT = Path(__file__).parents[1]
-spec = importlib.util.spec_from_file_location(
-    'setup_env', ROOT / 'tools' / 'setup_env.py')
-setup_env = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(setup_env)
-
-REQUIRED = {'torch': 'torch==2.13.0', 'mmcv': 'mmcv==2.1.0',
-            'setuptools': 'setuptools<81', 'ftfy': 'ftfy'}
+from conftest import ROOT
 
 
-def state(**found):
-    return dict(found={**dict.fromkeys((*REQUIRED, setup_env.OPENCV)),
-                       **found})
+def load(path):
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
-def test_requirements_are_read():
-    stack = setup_env.read_requirements(
-        ROOT / 'requirements' / 'openmmlab.txt')
-    assert stack['mmcv'] == 'mmcv==2.1.0'
-    assert stack['setuptools'] == 'setuptools<81'
-    assert list(stack) == ['torch', 'mmengine', 'mmcv', 'mmdet',
-                           'mmsegmentation', 'mmpretrain', 'torchvision',
-                           'grad-cam', 'setuptools', 'wheel', 'ninja',
-                           'ftfy', 'regex']
+setup_env = load(ROOT / 'tools' / 'setup_env.py')
+STACK = dict(torch='torch==2.13.0', mmcv='mmcv==2.1.0', ftfy='ftfy',
+             setuptools='setuptools<81')
 
 
-def test_missing():
-    assert setup_env.missing(state(), REQUIRED) == list(REQUIRED.values())
-    good = dict(torch='2.13.0+cpu', mmcv='2.1.0', setuptools='80.9.0',
-                ftfy='6')
-    assert setup_env.missing(state(**good), REQUIRED) == []
-    bad = dict(good, mmcv='2.2.0', setuptools='81.0')
-    assert setup_env.missing(state(**bad), REQUIRED) == [
-        'mmcv==2.1.0', 'setuptools<81']
+@pytest.fixture
+def steps(tmp_path, monkeypatch):
+    """Sets up an environment that has the given packages; no step runs.
 
-
-def test_constraints_hold_what_one_package_would_change(tmp_path, monkeypatch):
-    monkeypatch.setattr(setup_env, 'LOG', str(tmp_path / 'setup.log'))
-    found = state(torch='2.4.1', setuptools='65.5.0')
-    for own, torch, setuptools in (
-            (True, 'torch==2.13.0', 'setuptools<81'),
-            (False, 'torch==2.4.1', 'setuptools==65.5.0')):
-        path = setup_env.write_constraints(found, REQUIRED, own)
-        assert Path(path).read_text().splitlines() == [
-            torch, 'mmcv==2.1.0', setuptools, 'ftfy']
-    found = state(**{setup_env.OPENCV: '4.8.1.78'})
-    for own, line in ((True, 'ftfy'),
-                      (False, 'opencv-python-headless==4.8.1.78')):
-        path = setup_env.write_constraints(found, REQUIRED, own)
-        assert Path(path).read_text().splitlines()[-1] == line
-
-
-def test_an_own_environment_is_checked_not_changed():
-    setup_env.check_foreign(
-        state(torch='2.4.1', mmcv='2.1.3'), REQUIRED, {}, 'py')
-    for wrong in (dict(torch='1.13.1'), dict(mmcv='2.2.0')):
-        with pytest.raises(setup_env.SetupError,
-                           match='does not fit: run `py -m pip install'):
-            setup_env.check_foreign(state(**wrong), REQUIRED, {}, 'py')
-
-
-def test_stacks_are_not_mixed():
-    """They have the same modules under other distribution names."""
-    others = setup_env.other_stacks('openmmlab')
-    assert others == dict.fromkeys(
-        ['onedl-mmengine', 'onedl-mmcv', 'onedl-mmdetection',
-         'onedl-mmsegmentation', 'onedl-mmpretrain'], 'onedl')
-    assert set(setup_env.other_stacks('onedl')) == {
-        'mmengine', 'mmcv', 'mmdet', 'mmsegmentation', 'mmpretrain'}
-    found = state(**{'onedl-mmengine': '0.10.12'})
-    with pytest.raises(setup_env.SetupError, match='STACK=onedl'):
-        setup_env.check_foreign(
-            found, REQUIRED, {'onedl-mmengine': 'onedl'}, 'py')
-
-
-@pytest.mark.parametrize('version', [(3, 9), (3, 13)])
-def test_a_wrong_python(version):
-    with pytest.raises(setup_env.SetupError, match='3.10 to 3.12 do'):
-        setup_env.check_version(version)
-    setup_env.check_version((3, 11))
-
-
-def test_no_compiler(monkeypatch):
-    monkeypatch.setattr(setup_env.shutil, 'which', lambda name: None)
-    with pytest.raises(setup_env.SetupError, match='apt-get install g..'):
-        setup_env.check_compiler('python', __file__)
-
-
-def test_no_headers(monkeypatch):
+    Gives the titles and commands of the steps, and pip's constraints.
+    """
+    monkeypatch.setattr(setup_env, 'BUILD', str(tmp_path))
+    monkeypatch.setattr(setup_env, 'read_requirements', lambda stack: STACK)
+    monkeypatch.setattr(setup_env, 'mend_torchvision', lambda *args: None)
     monkeypatch.setattr(setup_env.shutil, 'which', lambda name: name)
-    with pytest.raises(setup_env.SetupError, match='install python3-dev'):
-        setup_env.check_compiler('python', '/nowhere/Python.h')
+
+    def set_up(installed, version=(3, 11), **kwargs):
+        commands = {}
+        monkeypatch.setattr(setup_env, 'probe', lambda python: dict(
+            version=version, site='', mmiformer=None, installed=installed))
+        monkeypatch.setattr(setup_env, 'run', lambda title, _, command:
+                            commands.update({title: command}))
+        setup_env.set_up('openmmlab', str(tmp_path / 'venv'), **kwargs)
+        constraints = (tmp_path / 'constraints.txt').read_text().split()
+        return commands, constraints
+
+    return set_up
+
+
+def test_a_new_environment(steps):
+    commands, constraints = steps({})
+    create, first, mmcv, rest, ours, verify = commands.values()
+    assert 'venv' in create
+    assert first[-2:] == ['torch==2.13.0', 'setuptools<81']
+    assert mmcv[-2:] == ['--no-build-isolation', 'mmcv==2.1.0']
+    assert rest[-1] == 'ftfy' and ours[-1] == setup_env.ROOT
+    assert 'mmdet.models' in verify[-1]
+    assert constraints == list(STACK.values())
+
+
+@pytest.mark.parametrize('installed, missing', [
+    (dict(torch='2.13.0+cpu', mmcv='2.1.0', setuptools='80.9', ftfy='6'), []),
+    (dict(torch='2.12.0', mmcv='2.1.0.1', setuptools='81.0', ftfy='6'),
+     ['torch', 'mmcv', 'setuptools']),
+    (dict(mmcv='2.1.0', setuptools='9.1'), ['torch', 'ftfy'])])
+def test_what_is_missing(installed, missing):
+    assert [name for name, line in STACK.items()
+            if not setup_env.is_met(line, installed)] == missing
+
+
+def test_an_interpreter_of_the_users_own_is_added_to(steps):
+    installed = {'torch': '2.8.0+cu128', 'setuptools': '65.5',
+                 'opencv-python': '4.8', 'numpy': '1.26'}
+    commands, constraints = steps(installed, python=sys.executable)
+    arguments = sum(commands.values(), [])
+    assert 'mmcv==2.1.0' in arguments and 'ftfy' in arguments
+    assert not any(x.startswith(('torch', 'setuptools')) for x in arguments)
+    assert constraints == [
+        'torch==2.8.0+cu128', 'setuptools==65.5', 'opencv-python==4.8',
+        'numpy==1.26', 'mmcv==2.1.0', 'ftfy', 'opencv-python-headless==4.8']
+
+
+@pytest.mark.parametrize('arguments, said', [
+    (dict(version=(3, 9)), ('3.9', '3.10', 'PYTHON=')),
+    (dict(version=(3, 13)), ('3.13', '3.12')),
+    (dict(installed={'onedl-mmcv': '2.3.6'}), ('onedl-mmcv', 'STACK='))])
+def test_an_unfit_interpreter(arguments, said, steps):
+    with pytest.raises(setup_env.SetupError) as error:
+        steps(**dict(dict(installed={}), **arguments), python=sys.executable)
+    assert all(part in str(error.value) for part in said)
+
+
+def test_no_compiler(steps, monkeypatch):
+    monkeypatch.setattr(setup_env.shutil, 'which', lambda name: None)
+    with pytest.raises(setup_env.SetupError, match=r'apt-get install g\+\+'):
+        steps({})
 
 
 @pytest.mark.parametrize('printed, advice', [
-    ('error: externally-managed-environment', 'virtual environment'),
-    ("NewConnectionError('...')", 'check the network'),
-    ('ERROR: No matching distribution found for x', 'check the network'),
+    ('error: externally-managed-environment', '.venv'),
+    ('No module named venv', 'python3-venv'),
+    ("NewConnectionError('...')", 'network'),
+    ('ERROR: No matching distribution found for x', 'network'),
     ('OSError: [Errno 28] No space left on device', 'disk is full'),
+    ('a.h:1:10: fatal error: Python.h: No such file', 'python3-dev'),
     ('c++: fatal error: Killed signal terminated', 'MAX_JOBS=1'),
-    ('something else', 'see the end of the log'),
-])
-def test_a_failed_step_says_what_to_do(printed, advice, tmp_path, monkeypatch,
-                                       capsys):
-    monkeypatch.setattr(setup_env, 'LOG', str(tmp_path / 'setup.log'))
+    ('AssertionError: MMCV==2.2.0 is used', 'MMCV==2.2.0 is used')])
+def test_a_failed_step(printed, advice, tmp_path, monkeypatch):
+    monkeypatch.setattr(setup_env, 'BUILD', str(tmp_path))
     code = f'print({printed!r}); raise SystemExit(1)'
     with pytest.raises(setup_env.SetupError) as error:
-        setup_env.run('a step', 'no time', [sys.executable, '-c', code], 'py')
+        setup_env.run('a step', '', [sys.executable, '-c', code])
     assert advice in str(error.value) and '\n' not in str(error.value)
-    assert 'run the same command again' in str(error.value)
     assert printed in (tmp_path / 'setup.log').read_text()
-    assert 'a step, no time' in capsys.readouterr().out
 
 
 def test_progress_of_a_build(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(setup_env, 'LOG', str(tmp_path / 'setup.log'))
-    clock = iter(range(0, 10000, 20))
+    monkeypatch.setattr(setup_env, 'BUILD', str(tmp_path))
+    clock = iter(range(0, 1000, 20))
     monkeypatch.setattr(setup_env.time, 'time', lambda: next(clock))
-    setup_env.run('a build', 'once', [
-        sys.executable, '-c', 'for i in range(1, 9): print(f"[{i}/8] a.o")'],
-        'py')
-    printed = capsys.readouterr().out
-    assert '3 of 8 files' not in printed  # too early to tell
-    assert '4 of 8 files, 1:20 min spent, about 1:20 min left' in printed
-    assert '8 of 8 files, 2:40 min spent, about 0:00 min left' in printed
+    code = 'for i in range(1, 5): print(f"[{i}/4] a.o")'
+    setup_env.run('a build', 'once', [sys.executable, '-c', code])
+    assert capsys.readouterr().out.splitlines()[1:] == [
+        '[set-up]   2 of 4 files, about 1 minutes left',
+        '[set-up]   4 of 4 files, about 1 minutes left']
 
 
-def test_this_environment_is_complete(capsys):
-    """The one that runs the tests: the set-up has nothing left to do."""
-    names = {dist.name for dist in importlib.metadata.distributions()}
-    stack = 'onedl' if 'onedl-mmengine' in names else 'openmmlab'
-    setup_env.set_up(Namespace(stack=stack, python=sys.executable, venv=None))
-    assert capsys.readouterr().out == ''
+def test_this_environment_is_complete():
+    """The one that runs the tests, whatever its stack."""
+    installed = setup_env.probe(sys.executable)['installed']
+    stack = 'onedl' if 'onedl-mmengine' in installed else 'openmmlab'
+    required = setup_env.read_requirements(stack)
+    assert len(required) > 15
+    assert [name for name in required if name not in installed] == []
+
+
+@pytest.mark.parametrize('library, error', [
+    (b'no library', None), (None, 'operator torchvision::nms')])
+def test_torchvision_of_another_build(library, error, tmp_path):
+    """The finder acts where the operators do not load, and only there."""
+    package = tmp_path / 'torchvision'
+    package.mkdir()
+    (package / '__init__.py').write_text(
+        'import torch\n'
+        '@torch.library.register_fake("torchvision::nms")\n'
+        'def nms(dets, scores, iou_threshold):\n    return scores\n')
+    if library:
+        (package / '_C.so').write_bytes(library)
+    finder = ROOT / 'requirements' / 'torchvision_finder.py'
+    code = (f'import sys; sys.path[:0] = [{str(finder.parent)!r}, '
+            f'{str(tmp_path)!r}]; import torchvision_finder\n'
+            'assert "torch" not in sys.modules\n'
+            'import torchvision; print(torchvision.nms(1, 2, 3))')
+    result = subprocess.run([sys.executable, '-S', '-c', 'import sys; '
+                             f'sys.path += {json.dumps(sys.path)}; {code}'],
+                            text=True, capture_output=True)
+    if error:
+        assert error in result.stderr
+    else:
+        assert result.stdout == '2\n', result.stderr

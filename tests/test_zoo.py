@@ -1,4 +1,8 @@
 """Our configs as other projects find them: by name, by path, by mim."""
+import runpy
+import shutil
+from pathlib import Path
+
 import mmengine
 import pytest
 from mmengine.config import Config
@@ -17,7 +21,6 @@ from mmengine.registry import (
 
 import mmiformer
 from mmiformer import config_path
-from mmiformer.backbone.hub import RELEASE, SHA256
 
 
 def built(cfg):
@@ -36,6 +39,8 @@ def built(cfg):
                for hook in cfg.default_hooks.values()])
     for split in ('train', 'val'):
         loader = cfg[f'{split}_dataloader']
+        if 'Shapes' in loader.dataset.type:  # makes its files
+            loader.dataset.shapes = dict(train=1, val=1, size=64)
         dataset = DATASETS.build(dict(loader.dataset, lazy_init=True))
         sampler = DATA_SAMPLERS.build(
             dict(loader.sampler, dataset=range(4)))
@@ -52,7 +57,9 @@ def built(cfg):
     'mask_rcnn/iformer_s_1x', 'mask_rcnn/iformer_s_3x_ms',
     'fpn_ade20k/iformer_s_80k', 'fpn_ade20k/iformer_s_shapes',
     'upernet_ade20k/iformer_s_160k'])
-def test_by_name_everything_means_the_same(name, configs, tmp_path):
+def test_by_name_everything_means_the_same(name, configs, tmp_path,
+                                           monkeypatch):
+    monkeypatch.chdir(tmp_path)
     child = tmp_path / 'child.py'
     child.write_text(f"_base_ = 'mmiformer::{name}.py'")
     cfg = Config.fromfile(child)
@@ -110,11 +117,23 @@ def test_what_mim_reads():
                                    ) == len(models) == len(listed)
     # Nothing of these has been trained here; the weights are the released.
     assert not any('Results' in model for model in models)
-    weights = [model['Weights'] for model in models if 'Weights' in model]
-    assert sorted(weights) == sorted(
-        f'{RELEASE}{name}.pth' for name in SHA256)
+    assert {model['Weights'] for model in models if 'Weights' in model} == {
+        'https://huggingface.co/sail/dl2/resolve/main/iformer/'
+        f'iformer_{size}.pth' for name in ('small', 'base', 'large')
+        for size in (name, f'{name}_384')}
 
 
 def test_by_mmengines_hub():
     cfg = get_config('mmiformer::mask_rcnn/iformer_s_1x.py')
     assert cfg.model.backbone.arch == 'small'
+
+
+def test_configs_of_a_checkout_that_is_not_installed(tmp_path, configs):
+    """As a fresh clone has them: without .mim, which the installation makes."""
+    (tmp_path / 'mmiformer').mkdir()
+    (tmp_path / 'configs').symlink_to(configs)
+    source = Path(mmiformer.zoo.__file__)
+    shutil.copy(source, tmp_path / 'mmiformer')
+    zoo = runpy.run_path(str(tmp_path / 'mmiformer' / source.name))
+    assert zoo['config_path']('mask_rcnn/iformer_s_1x') == str(
+        tmp_path / 'configs/mask_rcnn/iformer_s_1x.py')

@@ -1,4 +1,4 @@
-# Semantic FPN, iFormer-S, on the embedded shapes: the first half of
+# Semantic FPN, iFormer-S, on the synthetic shapes: the first half of
 # `make demo`.
 #   tools/train.py configs/fpn_ade20k/iformer_s_shapes.py
 #
@@ -14,8 +14,7 @@
 #   many of 8): some four minutes on 2 cores.
 _base_ = 'iformer_s_80k.py'
 
-data_root = 'data/shapes'
-shapes = dict(root=data_root)  # tools/train.py and test.py make it from this
+data_root = 'data/shapes'  # generated on first use
 work_dir = 'work_dirs/fpn_iformer_s_shapes'
 
 norm_cfg = dict(type='BN')
@@ -29,9 +28,6 @@ model = dict(
         num_classes=4,
         norm_cfg=norm_cfg))
 
-metainfo = dict(
-    classes=('background', 'circle', 'square', 'triangle'),
-    palette=[[60, 60, 60], [230, 60, 60], [60, 180, 75], [70, 110, 250]])
 train_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='LoadAnnotations', reduce_zero_label=True),
@@ -43,14 +39,7 @@ test_pipeline = [
     dict(type='LoadAnnotations', reduce_zero_label=True),
     dict(type='PackSegInputs'),
 ]
-# ADE20KDataset allows no classes but its own; this is what it derives from.
-dataset = dict(
-    type='BaseSegDataset',
-    data_root=data_root,
-    metainfo=metainfo,
-    img_suffix='.jpg',
-    seg_map_suffix='.png',
-    reduce_zero_label=True)
+dataset = dict(type='mmiformer.ShapesSegDataset', data_root=data_root)
 train_dataloader = dict(
     batch_size=4,
     num_workers=1,

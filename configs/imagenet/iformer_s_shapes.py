@@ -1,4 +1,4 @@
-# Classification, iFormer-S, on the embedded shapes.
+# Classification, iFormer-S, on the synthetic shapes.
 #   tools/train.py configs/imagenet/iformer_s_shapes.py
 #
 # Everything is iformer_s_300e.py but for what the small scale asks for:
@@ -8,8 +8,6 @@
 #   fpn_ade20k/iformer_s_shapes.py: a short memory and clipped gradients.
 _base_ = 'iformer_s_300e.py'
 
-data_root = 'data/shapes'
-shapes = dict(root=data_root)  # tools/train.py and test.py make it from this
 work_dir = 'work_dirs/imagenet_iformer_s_shapes'
 
 model = dict(
@@ -33,17 +31,18 @@ test_pipeline = [
     dict(type='PackInputs'),
 ]
 dataset = dict(
-    _delete_=True, type='CustomDataset', classes=('circle', 'square',
-                                                  'triangle'))
+    _delete_=True,
+    type='mmiformer.ShapesClsDataset',
+    data_root='data/shapes')  # generated on first use
 train_dataloader = dict(
     batch_size=32,
     num_workers=1,
-    dataset=dict(**dataset, data_prefix=f'{data_root}/crops/training',
+    dataset=dict(**dataset, data_prefix='crops/training',
                  pipeline=train_pipeline))
 val_dataloader = dict(
     batch_size=32,
     num_workers=1,
-    dataset=dict(**dataset, data_prefix=f'{data_root}/crops/validation',
+    dataset=dict(**dataset, data_prefix='crops/validation',
                  pipeline=test_pipeline))
 test_dataloader = val_dataloader
 val_evaluator = dict(topk=(1, ))

@@ -1,4 +1,4 @@
-# Mask R-CNN, iFormer-S, on the embedded shapes: the second half of
+# Mask R-CNN, iFormer-S, on the synthetic shapes: the second half of
 # `make demo`. It starts from the backbone that the first half has trained.
 #   tools/train.py configs/fpn_ade20k/iformer_s_shapes.py
 #   tools/train.py configs/mask_rcnn/iformer_s_shapes.py
@@ -13,8 +13,7 @@
 #   cores. Half of the training images are enough.
 _base_ = 'iformer_s_1x.py'
 
-data_root = 'data/shapes/'
-shapes = dict(root=data_root)  # tools/train.py and test.py make it from this
+data_root = 'data/shapes/'  # generated on first use
 work_dir = 'work_dirs/mask_rcnn_iformer_s_shapes'
 
 model = dict(
@@ -44,9 +43,6 @@ model = dict(
         rpn=dict(nms_pre=200, max_per_img=100),
         rcnn=dict(max_per_img=20)))
 
-metainfo = dict(
-    classes=('circle', 'square', 'triangle'),
-    palette=[(230, 60, 60), (60, 180, 75), (70, 110, 250)])
 train_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
@@ -67,8 +63,8 @@ train_dataloader = dict(
     batch_size=8,
     num_workers=1,
     dataset=dict(
+        type='mmiformer.ShapesDetDataset',
         data_root=data_root,
-        metainfo=metainfo,
         ann_file='annotations/instances_training.json',
         data_prefix=dict(img='images/training/'),
         indices=240,
@@ -78,8 +74,8 @@ val_dataloader = dict(
     batch_size=8,
     num_workers=1,
     dataset=dict(
+        type='mmiformer.ShapesDetDataset',
         data_root=data_root,
-        metainfo=metainfo,
         ann_file='annotations/instances_validation.json',
         data_prefix=dict(img='images/validation/'),
         pipeline=test_pipeline))

@@ -1,3 +1,5 @@
-from .shapes import CLASSES, make_shapes
+"""The synthetic shapes. The class of each framework is imported by
+mmiformer.registry when a config names it, since none is required."""
+from .shapes import CLASSES, PALETTE, make_shapes
 
-__all__ = ['CLASSES', 'make_shapes']
+__all__ = ['CLASSES', 'PALETTE', 'make_shapes']

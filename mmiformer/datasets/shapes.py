@@ -1,42 +1,60 @@
-"""The embedded data set: shapes on structured backgrounds.
+"""A synthetic data set: shapes on structured backgrounds.
 
-It is made on first use from a seed, and written as COCO (polygons, boxes),
-ADE20K (label maps) and ImageNet (a folder per class) are, so that the real
-loading code reads it.
+It is generated from a seed and written in the formats of COCO (polygons and
+boxes), ADE20K (label maps) and ImageNet (a folder per class), so that mmdet,
+mmseg and mmpretrain read it with the code that reads those.
 """
 import json
 import os
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Dict, List, Tuple, Union
+from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
 import cv2
 import numpy as np
 
 CLASSES = ('circle', 'square', 'triangle')
-MIN_VISIBLE = 0.3  # a shape that others hide more than this is left out
+PALETTE = ((230, 60, 60), (60, 180, 75), (70, 110, 250))  # RGB
+MIN_VISIBLE = 0.3  # the least visible part of an annotated shape
 MIN_AREA = 60  # pixels
 MAX_TILT = 0.2  # radians; squares and triangles stand nearly upright
 MANIFEST = 'shapes.json'  # written last: its presence says "complete"
+JPEG = (cv2.IMWRITE_JPEG_QUALITY, 95)
+
+
+class MakesShapes:
+    """Generates its files when it is built; goes before a data set class.
+
+    Args:
+        data_root: The folder of :func:`make_shapes`.
+        shapes: Its other arguments: ``train``, ``val``, ``size``, ``seed``.
+        kwargs: Those of the data set class.
+    """
+
+    def __init__(self, data_root: str, shapes: Optional[dict] = None,
+                 **kwargs: Any) -> None:
+        make_shapes(data_root, **(shapes or {}))
+        super().__init__(data_root=data_root, **kwargs)
 
 
 def make_shapes(root: Union[str, Path], train: int = 480, val: int = 96,
                 size: int = 128, seed: int = 0) -> Path:
-    """Makes the data set, or finds it made.
+    """Generates the data set, unless it is there.
 
     ::
 
         root/images/{training,validation}/00000.jpg
         root/annotations/{training,validation}/00000.png    ADE20K style:
-            0 unlabelled (what is left of a shape that others hide),
+            0 unlabelled (the rest of a shape that others hide),
             1 background, 2 circle, 3 square, 4 triangle
         root/annotations/instances_{training,validation}.json    COCO style
         root/crops/{training,validation}/{circle,square,triangle}/00000_0.jpg
-            ImageNet style: each shape, what is around it, and its class
+            ImageNet style: each shape with its surroundings
 
     Args:
-        root: Folder to make. It appears complete or not at all.
+        root: The folder. It appears complete or not at all, also where
+            several processes generate it at once.
         train: Training images.
         val: Validation images.
         size: Side of an image in pixels.
@@ -47,9 +65,10 @@ def make_shapes(root: Union[str, Path], train: int = 480, val: int = 96,
 
     Raises:
         ValueError: ``root`` exists and holds something else.
+        OSError: A file cannot be written.
     """
     root = Path(root)
-    wanted = dict(train=train, val=val, size=size, seed=seed, version=2)
+    wanted = dict(train=train, val=val, size=size, seed=seed, version=3)
     if root.exists():
         manifest = root / MANIFEST
         found = json.loads(manifest.read_text()) if manifest.exists() else None
@@ -68,7 +87,9 @@ def make_shapes(root: Union[str, Path], train: int = 480, val: int = 96,
         scratch.chmod(0o755)
         try:
             os.replace(scratch, root)
-        except OSError:  # another process was first
+        except OSError:  # another process was first, or a real fault
+            if not root.exists():
+                raise
             return make_shapes(root, train, val, size, seed)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
@@ -85,28 +106,32 @@ def _write_split(root: Path, split: str, count: int, size: int,
     for index in range(count):
         image, masks, labels, hidden = draw_scene(
             np.random.default_rng((*seed, index)), size)
-        cv2.imwrite(str(root / 'images' / split / f'{index:05d}.jpg'), image,
-                    [cv2.IMWRITE_JPEG_QUALITY, 95])
+        _write(root / 'images' / split / f'{index:05d}.jpg', image, JPEG)
         semantic = np.where(hidden, 0, 1).astype(np.uint8)
         for mask, label in zip(masks, labels):
             semantic[mask] = label + 2
-        cv2.imwrite(str(root / 'annotations' / split / f'{index:05d}.png'),
-                    semantic)
+        _write(root / 'annotations' / split / f'{index:05d}.png', semantic)
         images.append(dict(id=index, file_name=f'{index:05d}.jpg',
                            width=size, height=size))
         for number, (mask, label) in enumerate(zip(masks, labels)):
             annotations.append(dict(
                 id=len(annotations) + 1, image_id=index,
                 category_id=label + 1, **_describe(mask)))
-            cv2.imwrite(
-                str(root / 'crops' / split / CLASSES[label] /
-                    f'{index:05d}_{number}.jpg'),
-                _crop(image, annotations[-1]['bbox']),
-                [cv2.IMWRITE_JPEG_QUALITY, 95])
+            _write(
+                root / 'crops' / split / CLASSES[label] /
+                f'{index:05d}_{number}.jpg',
+                _crop(image, annotations[-1]['bbox']), JPEG)
     coco = dict(images=images, annotations=annotations, categories=[
-        dict(id=i + 1, name=name) for i, name in enumerate(CLASSES)])
+        dict(id=i + 1, name=name, supercategory='shape')
+        for i, name in enumerate(CLASSES)])
     path = root / 'annotations' / f'instances_{split}.json'
     path.write_text(json.dumps(coco))
+
+
+def _write(path: Path, image: np.ndarray,
+           options: Sequence[int] = ()) -> None:
+    if not cv2.imwrite(str(path), image, options):  # a full disk, say
+        raise OSError(f'{path} could not be written')
 
 
 def _crop(image: np.ndarray, box: List[int]) -> np.ndarray:

@@ -1,7 +1,5 @@
-from .fsdp import wrap_blocks
 from .hooks import LoadBackboneHook
 from .non_finite import NonFiniteHook
 from .resume import ResumableRunner
 
-__all__ = ['LoadBackboneHook', 'NonFiniteHook', 'ResumableRunner',
-           'wrap_blocks']
+__all__ = ['LoadBackboneHook', 'NonFiniteHook', 'ResumableRunner']

@@ -1,9 +1,13 @@
-"""The embedded data set: repeatable, consistent, complete or absent."""
+"""The synthetic shapes: repeatable, consistent, complete or absent."""
 import json
+import subprocess
+import sys
 
 import cv2
 import numpy as np
 import pytest
+from mmengine.config import Config
+from mmengine.registry import DATASETS, init_default_scope
 from pycocotools.coco import COCO
 
 from mmiformer.datasets import CLASSES, make_shapes
@@ -62,8 +66,8 @@ def test_both_formats_tell_the_same(root):
     """The polygons drawn in turn are the label map, pixel by pixel."""
     for split, count in (('training', 6), ('validation', 3)):
         coco = COCO(root / 'annotations' / f'instances_{split}.json')
-        assert [c['name'] for c in coco.loadCats(coco.getCatIds())] == list(
-            CLASSES)
+        assert [(c['name'], c['supercategory']) for c in coco.cats.values()
+                ] == [(name, 'shape') for name in CLASSES]
         assert len(coco.imgs) == count and len(coco.anns) >= count
         for image in coco.imgs.values():
             labels = cv2.imread(
@@ -103,12 +107,58 @@ def test_another_set_is_not_overwritten(root, tmp_path):
     with pytest.raises(ValueError, match="'seed': 0.*wanted.*'seed': 5"):
         make_shapes(root, **SMALL, seed=5)
     (tmp_path / 'own').mkdir()
-    with pytest.raises(ValueError, match='no complete shapes data set'):
+    with pytest.raises(ValueError, match='own'):
         make_shapes(tmp_path / 'own', **SMALL)
 
 
-def test_an_interrupted_making_leaves_nothing(tmp_path, monkeypatch):
-    monkeypatch.setattr(json, 'dumps', lambda *a: 1 / 0)
-    with pytest.raises(ZeroDivisionError):
+@pytest.mark.parametrize('broken, result, error', [
+    ((json, 'dumps'), lambda *args: 1 / 0, ZeroDivisionError),
+    ((cv2, 'imwrite'), lambda *args: False, OSError)])  # a full disk
+def test_a_failure_leaves_nothing(broken, result, error, tmp_path,
+                                  monkeypatch):
+    monkeypatch.setattr(*broken, result)
+    with pytest.raises(error):
         make_shapes(tmp_path / 'shapes', **SMALL)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_two_processes_at_once(tmp_path, monkeypatch):
+    """The set of the first is taken, and that of the second removed."""
+    from mmiformer.datasets import shapes
+    whole = shapes._write_split
+    monkeypatch.setattr(shapes, '_write_split', lambda root, split, *args: (
+        whole(root, split, *args),
+        monkeypatch.setattr(shapes, '_write_split', whole),
+        make_shapes(tmp_path / 'shapes', **SMALL)))
+    assert make_shapes(tmp_path / 'shapes', **SMALL).is_dir()
+    assert [path.name for path in tmp_path.iterdir()] == ['shapes']
+
+
+@pytest.mark.parametrize('folder', ['mask_rcnn', 'fpn_ade20k', 'imagenet'])
+def test_configs_build_the_data_sets(folder, configs, tmp_path, root):
+    """Each framework's class generates its files, and reads what it has to."""
+    cfg = Config.fromfile(configs / folder / 'iformer_s_shapes.py')
+    init_default_scope(cfg.default_scope)
+    cfg.val_dataloader.dataset.update(
+        data_root=str(tmp_path / 'shapes'), shapes=SMALL)
+    dataset = DATASETS.build(cfg.val_dataloader.dataset)
+    assert files(tmp_path / 'shapes') == files(root)
+    assert tuple(dataset.metainfo['classes'][-3:]) == CLASSES
+    sample = dataset[0]['data_samples']
+    if folder == 'mask_rcnn':
+        assert len(dataset) == 3
+        assert len(sample.gt_instances.masks) == len(sample.gt_instances) > 0
+    elif folder == 'fpn_ade20k':
+        assert len(dataset) == 3
+        labels = cv2.imread(str(root / 'annotations/validation/00000.png'), 0)
+        assert (sample.gt_sem_seg.data[0].numpy() == labels - 1).all()
+    else:
+        assert len(dataset) == len([*root.glob('crops/validation/*/*')])
+        assert dataset[len(dataset) - 1]['data_samples'].gt_label == 2
+
+
+def test_no_framework_is_imported_before_its_data_set_is_named():
+    code = ('import sys, mmiformer, mmiformer.datasets; print(sorted('
+            '{"mmdet", "mmseg", "mmpretrain"} & {*sys.modules}))')
+    assert subprocess.run([sys.executable, '-c', code], text=True,
+                          capture_output=True).stdout == '[]\n'
