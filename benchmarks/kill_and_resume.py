@@ -43,8 +43,7 @@ FAULTS = ('SIGKILL', 'SIGTERM', 'SIGINT', 'disk full')
 LAST = dict(seg='iter_8.pth', det='epoch_3.pth')
 METRICS = dict(seg='mIoU', det='coco/segm_mAP')
 CONFIG = '''
-shapes = dict(root='{data}', train=8, val=4, size=64)
-data = dict(data_root='{data}/')
+data = dict(data_root='{data}/', shapes=dict(train=8, val=4, size=64))
 model = dict(backbone=dict(
     _delete_=True, type='mmiformer.IFormer', pretrain_img_size=64,
     drop_path_rate=0.3,

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 
 from mmiformer.checks import CheckContext, check_data
+from mmiformer.datasets import CLASSES
 
 SMALL = dict(train=6, val=3, size=64)
 FAMILIES = dict(coco='mask_rcnn', seg='fpn_ade20k', cls='imagenet')
@@ -29,11 +30,15 @@ def configure(cfg, root):
         dataset.pop('shapes', None)
         dataset.update(type=base, data_root=str(root))
         if base == 'CustomDataset':
-            dataset.data_prefix = f'crops/{name}'
+            dataset.update(data_prefix=f'crops/{name}', classes=CLASSES)
         elif base == 'BaseSegDataset':
-            dataset.data_prefix = dict(img_path=f'images/{name}',
-                                       seg_map_path=f'annotations/{name}')
+            dataset.update(
+                data_prefix=dict(img_path=f'images/{name}',
+                                 seg_map_path=f'annotations/{name}'),
+                metainfo=dict(classes=('background', *CLASSES)),
+                reduce_zero_label=True)
         else:
+            dataset.metainfo = dict(classes=CLASSES)
             cfg.val_evaluator.ann_file = str(
                 root / 'annotations/instances_validation.json')
     cfg.test_dataloader, cfg.test_evaluator = (

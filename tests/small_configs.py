@@ -4,7 +4,8 @@ from pathlib import Path
 from conftest import ROOT
 
 BASES = dict(seg='fpn_ade20k', det='mask_rcnn')
-SHAPES = "shapes = dict(root={data!r}, train=12, val=5, size=64); data = dict(data_root={data!r} + '/')"  # noqa: E501
+SHAPES = ("data = dict(data_root={data!r} + '/', "
+          "shapes=dict(train=12, val=5, size=64))")
 CONFIG = '''
 _base_ = {base!r}
 {shapes}

@@ -11,7 +11,7 @@ from .shapes import CLASSES, PALETTE, MakesShapes
 class ShapesSegDataset(MakesShapes, BaseSegDataset):
     """Label maps, read as those of ADE20K are: 0 is unlabelled."""
     METAINFO = dict(classes=('background', *CLASSES),
-                    palette=((60, 60, 60), *PALETTE))
+                    palette=[(60, 60, 60), *PALETTE])
 
     def __init__(self, reduce_zero_label: bool = True, **kwargs: Any) -> None:
         super().__init__(reduce_zero_label=reduce_zero_label, **kwargs)

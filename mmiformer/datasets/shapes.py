@@ -15,7 +15,8 @@ import cv2
 import numpy as np
 
 CLASSES = ('circle', 'square', 'triangle')
-PALETTE = ((230, 60, 60), (60, 180, 75), (70, 110, 250))  # RGB
+# RGB. A list: mmdet takes a tuple for a single colour.
+PALETTE = [(230, 60, 60), (60, 180, 75), (70, 110, 250)]
 MIN_VISIBLE = 0.3  # the least visible part of an annotated shape
 MIN_AREA = 60  # pixels
 MAX_TILT = 0.2  # radians; squares and triangles stand nearly upright
