@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 
 from mmiformer.checks import CheckContext, check_data
+from mmiformer.datasets import CLASSES
 
 SMALL = dict(train=6, val=3, size=64)
 FAMILIES = dict(coco='mask_rcnn', seg='fpn_ade20k', cls='imagenet')
@@ -24,15 +25,17 @@ def configure(cfg, root):
     cfg.model.backbone.init_cfg = None
     base = dict(mmdet='CocoDataset', mmseg='BaseSegDataset',
                 mmpretrain='CustomDataset')[cfg.default_scope]
+    classes = ('background', *CLASSES) if base == 'BaseSegDataset' else CLASSES
     for split, name in (('train', 'training'), ('val', 'validation')):
         dataset = cfg[f'{split}_dataloader'].dataset
-        dataset.pop('shapes', None)
-        dataset.update(type=base, data_root=str(root))
+        dataset.update(type=base, data_root=str(root),
+                       metainfo=dict(classes=classes))
         if base == 'CustomDataset':
             dataset.data_prefix = f'crops/{name}'
         elif base == 'BaseSegDataset':
             dataset.data_prefix = dict(img_path=f'images/{name}',
                                        seg_map_path=f'annotations/{name}')
+            dataset.reduce_zero_label = True
         else:
             cfg.val_evaluator.ann_file = str(
                 root / 'annotations/instances_validation.json')

@@ -122,8 +122,9 @@ def test_progress_of_a_build(tmp_path, monkeypatch, capsys):
         '[set-up]   4 of 4 files, about 1 minutes left']
 
 
-def test_this_environment_is_complete():
+def test_this_environment_is_complete(tmp_path, monkeypatch):
     """The one that runs the tests, whatever its stack."""
+    monkeypatch.setattr(setup_env, 'BUILD', str(tmp_path))
     installed = setup_env.probe(sys.executable)['installed']
     stack = 'onedl' if 'onedl-mmengine' in installed else 'openmmlab'
     required = setup_env.read_requirements(stack)
