@@ -57,7 +57,7 @@ def test_a_new_environment(steps):
 
 @pytest.mark.parametrize('installed, missing', [
     (dict(torch='2.13.0+cpu', mmcv='2.1.0', setuptools='80.9', ftfy='6'), []),
-    (dict(torch='2.12.0', mmcv='2.1.0.1', setuptools='81.0', ftfy='6'),
+    (dict(torch='2.12.0', mmcv='2.1.0.1', setuptools='81', ftfy='6'),
      ['torch', 'mmcv', 'setuptools']),
     (dict(mmcv='2.1.0', setuptools='9.1'), ['torch', 'ftfy'])])
 def test_what_is_missing(installed, missing):
