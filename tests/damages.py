@@ -25,20 +25,18 @@ def configure(cfg, root):
     cfg.model.backbone.init_cfg = None
     base = dict(mmdet='CocoDataset', mmseg='BaseSegDataset',
                 mmpretrain='CustomDataset')[cfg.default_scope]
+    classes = ('background', *CLASSES) if base == 'BaseSegDataset' else CLASSES
     for split, name in (('train', 'training'), ('val', 'validation')):
         dataset = cfg[f'{split}_dataloader'].dataset
-        dataset.pop('shapes', None)
-        dataset.update(type=base, data_root=str(root))
+        dataset.update(type=base, data_root=str(root),
+                       metainfo=dict(classes=classes))
         if base == 'CustomDataset':
-            dataset.update(data_prefix=f'crops/{name}', classes=CLASSES)
+            dataset.data_prefix = f'crops/{name}'
         elif base == 'BaseSegDataset':
-            dataset.update(
-                data_prefix=dict(img_path=f'images/{name}',
-                                 seg_map_path=f'annotations/{name}'),
-                metainfo=dict(classes=('background', *CLASSES)),
-                reduce_zero_label=True)
+            dataset.data_prefix = dict(img_path=f'images/{name}',
+                                       seg_map_path=f'annotations/{name}')
+            dataset.reduce_zero_label = True
         else:
-            dataset.metainfo = dict(classes=CLASSES)
             cfg.val_evaluator.ann_file = str(
                 root / 'annotations/instances_validation.json')
     cfg.test_dataloader, cfg.test_evaluator = (

@@ -183,8 +183,17 @@ def test_training(kind, package, launcher, run, site, tmp_path):
     assert not [line for line in out.splitlines()
                 if 'WARNING' in line and 'scope' in line]
     assert (tmp_path / 'work_dirs' / 'config' / LAST[package]).exists()
-    if kind == 'one line' and package == 'mmseg':
-        assert 'resumed epoch' in run(*command, '--resume')
+
+
+@pytest.mark.slow
+def test_their_tool_resumes(run, site, tmp_path):
+    """From our Runner's checkpoints: torch >= 2.6 refuses mmengine's own."""
+    (tmp_path / 'config.py').write_text(
+        write_config('one line', 'mmseg') +
+        "runner_type = 'mmiformer.ResumableRunner'\n")
+    command = tools('mmseg', site) / 'train.py', 'config.py'
+    run(*command)
+    assert 'resumed epoch' in run(*command, '--resume')
 
 
 @pytest.mark.slow
