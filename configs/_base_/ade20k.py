@@ -32,7 +32,9 @@ tta_pipeline = [
     dict(
         type='TestTimeAug',
         transforms=[
-            [dict(type='Resize', scale_factor=ratio, keep_ratio=True)
+            # peer: the test scale times each ratio, whatever the raw size.
+            [dict(type='Resize', keep_ratio=True,
+                  scale=(int(scale[0] * ratio), int(scale[1] * ratio)))
              for ratio in (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)],
             [dict(type='ResizeToMultiple', size_divisor=32)],
             [dict(type='RandomFlip', prob=0., direction='horizontal'),

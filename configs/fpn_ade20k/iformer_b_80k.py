@@ -6,7 +6,7 @@ _base_ = 'iformer_s_80k.py'
 model = dict(
     backbone=dict(
         arch='base',
-        drop_path_rate=0.2,  # ours: 0.1 for S, and more for more
+        drop_path_rate=0.2,  # peer
         init_cfg=dict(
             checkpoint='mmiformer://iformer_base')),  # released
     neck=dict(in_channels=[96, 192, 384, 512]))

@@ -6,7 +6,7 @@ _base_ = 'iformer_s_80k.py'
 model = dict(
     backbone=dict(
         arch='large',
-        drop_path_rate=0.3,  # ours: 0.1 for S, and more for more
+        drop_path_rate=0.3,  # ours: after 0.1 for S, 0.2 for B
         init_cfg=dict(
             checkpoint='mmiformer://iformer_large')),  # released
     neck=dict(in_channels=[96, 192, 448, 640]))

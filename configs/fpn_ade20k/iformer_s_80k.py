@@ -6,7 +6,8 @@
 #
 # Every number that is not inherited has a tag: `paper` (NeurIPS 2022: "as PVT
 # and UniFormer"), `released` (the authors' code and weights), `peer`
-# (UniFormer's public config; the paper states nothing), `ours`.
+# (UniFormer's public config, or that which is named; the paper states
+# nothing), `ours`. docs/recipes.md has the source of each.
 _base_ = [
     '../_base_/semantic_fpn.py',
     '../_base_/ade20k.py',
@@ -28,11 +29,16 @@ optim_wrapper = dict(
         betas=(0.9, 0.999),  # peer
         weight_decay=1e-4))  # peer
 train_cfg = dict(
-    type='IterBasedTrainLoop', max_iters=80000, val_interval=8000)  # paper
-param_scheduler = [
+    type='IterBasedTrainLoop',
+    max_iters=80000,  # paper
+    val_interval=4000)  # peer
+param_scheduler = [  # paper: cosine; peer: from iteration 0, times the warm-up
     dict(type='LinearLR', start_factor=0.1, by_epoch=False, begin=0,
-         end=1000),  # peer
-    dict(type='CosineAnnealingLR', by_epoch=False, begin=1000, end=80000,
-         T_max=79000, eta_min=0.),  # paper: cosine; peer: after the warm-up
+         end=1001),
+    dict(type='CosineAnnealingLR', by_epoch=False, begin=0, end=80000,
+         T_max=80000, eta_min=2e-12),
 ]
+# The last is what is reported; peer: BiFormer keeps the best, too.
+default_hooks = dict(
+    checkpoint=dict(interval=4000, save_best='mIoU', max_keep_ckpts=2))
 auto_scale_lr = dict(enable=False, base_batch_size=32)  # peer: 8 GPUs x 4

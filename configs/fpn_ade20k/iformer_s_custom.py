@@ -53,9 +53,9 @@ test_dataloader = val_dataloader
 train_cfg = dict(max_iters=max_iters, val_interval=max_iters // 10)
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.1, by_epoch=False, begin=0,
-         end=1000),
-    dict(type='CosineAnnealingLR', by_epoch=False, begin=1000, end=max_iters,
-         T_max=max_iters - 1000, eta_min=0.),
+         end=1001),
+    dict(type='CosineAnnealingLR', by_epoch=False, begin=0, end=max_iters,
+         T_max=max_iters, eta_min=0.),
 ]
 default_hooks = dict(
     checkpoint=dict(

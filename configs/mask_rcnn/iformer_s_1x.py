@@ -5,8 +5,9 @@
 # attention not counted. Not trained here.
 #
 # Every number that is not inherited has a tag: `paper` (NeurIPS 2022),
-# `released` (the authors' code and weights), `peer` (UniFormer's, Swin's and
-# BiFormer's public configs, which agree; the paper states nothing), `ours`.
+# `released` (the authors' code and weights), `peer` (UniFormer's public config,
+# or that which is named; the paper states nothing), `ours`.
+# docs/recipes.md has the source of each, and what its uncertainty may be worth.
 _base_ = [
     'mmdet::_base_/models/mask-rcnn_r50_fpn.py',
     'mmdet::_base_/datasets/coco_instance.py',  # paper: short side 800, <= 1333
@@ -19,7 +20,7 @@ model = dict(
         _delete_=True,
         type='mmiformer.IFormer',
         arch='small',
-        norm_eval=True,  # ours: two images a GPU are too few for statistics
+        norm_eval=True,  # peer: BiFormer; UniFormer trains BatchNorm per GPU
         drop_path_rate=0.2,  # peer
         init_cfg=dict(
             type='Pretrained',  # released
@@ -34,10 +35,10 @@ optim_wrapper = dict(
         betas=(0.9, 0.999),  # peer
         weight_decay=0.05),  # peer
     paramwise_cfg=dict(
-        custom_keys={  # peer
-            'norm': dict(decay_mult=0.),
-            'pos_embed': dict(decay_mult=0.),
-            'layer_scale': dict(decay_mult=0.),
+        custom_keys={
+            'norm': dict(decay_mult=0.),  # peer
+            'pos_embed': dict(decay_mult=0.),  # peer
+            'layer_scale': dict(decay_mult=0.),  # ours
         }))
 
 default_hooks = dict(

@@ -6,7 +6,7 @@ _base_ = 'iformer_s_160k.py'
 model = dict(
     backbone=dict(
         arch='base',
-        drop_path_rate=0.3,  # peer
+        drop_path_rate=0.4,  # peer: UniFormer, BiFormer
         init_cfg=dict(
             checkpoint='mmiformer://iformer_base')),  # released
     decode_head=dict(in_channels=[96, 192, 384, 512]),
