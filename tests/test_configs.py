@@ -6,7 +6,7 @@ import torch
 from conftest import ROOT
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
-from mmengine.registry import MODELS, PARAM_SCHEDULERS, init_default_scope
+from mmengine.registry import MODELS, init_default_scope
 
 CLASSIFICATION = ('imagenet', 'ablation')  # see test_classification.py
 ALL = [str(path.relative_to(ROOT / 'configs').with_suffix(''))
@@ -56,71 +56,6 @@ def test_parses_and_builds_without_data(name, configs, tmp_path, monkeypatch):
         (16, 24), (8, 12), (4, 6), (2, 3)]
     assert cfg.auto_scale_lr.base_batch_size > 0
     assert not cfg.auto_scale_lr.get('enable')
-
-
-def learning_rates(cfg, iterations, epoch_length):
-    """The rate at chosen iterations, by the real schedulers."""
-    model = torch.nn.Linear(1, 1)
-    optimizer = build_optim_wrapper(model, dict(
-        type='OptimWrapper', optimizer=cfg.optim_wrapper.optimizer)).optimizer
-    schedulers = [PARAM_SCHEDULERS.build(
-        dict(s, optimizer=optimizer)) for s in cfg.param_scheduler]
-    rates = {}
-    for step in range(max(iterations) + 1):
-        rates[step] = optimizer.param_groups[0]['lr']
-        optimizer.step()
-        for scheduler in schedulers:
-            if not scheduler.by_epoch or (step + 1) % epoch_length == 0:
-                scheduler.step()
-    return [rates[i] for i in iterations]
-
-
-def test_detection_schedule(configs):
-    cfg = load(configs, 'mask_rcnn/iformer_s_1x')
-    rates = learning_rates(cfg, [0, 250, 500, 700, 801, 1101, 1199], 100)
-    assert rates == pytest.approx(
-        [1e-7, 5.01e-5, 1e-4, 1e-4, 1e-5, 1e-6, 1e-6], rel=1e-2)
-    assert cfg.train_cfg.max_epochs == 12
-    assert cfg.auto_scale_lr.base_batch_size == 16
-    assert cfg.train_dataloader.batch_size == 2
-
-
-def test_segmentation_schedule(configs):
-    cfg = load(configs, 'fpn_ade20k/iformer_s_80k')
-    assert cfg.train_cfg.max_iters == 80000
-    assert cfg.train_dataloader.batch_size == 4
-    assert cfg.auto_scale_lr.base_batch_size == 32
-    for scheduler in cfg.param_scheduler:  # the same curve, 100 times faster
-        for key in ('begin', 'end', 'T_max'):
-            if key in scheduler:
-                scheduler[key] //= 100
-    rates = learning_rates(cfg, [0, 10, 405, 800], 1)
-    assert rates == pytest.approx([2e-5, 2e-4, 1e-4, 0], rel=2e-2, abs=1e-6)
-
-
-def test_three_times_schedule_and_sizes(configs):
-    from mmdet.registry import TRANSFORMS
-    cfg = load(configs, 'mask_rcnn/iformer_b_3x_ms')
-    assert cfg.train_cfg.max_epochs == 36
-    rates = learning_rates(cfg, [600, 2699, 2701, 3301, 3599], 100)
-    assert rates == pytest.approx([1e-4, 1e-4, 1e-5, 1e-6, 1e-6], rel=1e-2)
-    resize = TRANSFORMS.build(
-        cfg.train_dataloader.dataset.pipeline[2])
-    image = torch.zeros(480, 640, 3).numpy()
-    sides = {min(resize(dict(img=image))['img'].shape[:2])
-             for _ in range(200)}
-    assert sides == set(range(480, 801, 32))
-
-
-def test_upernet_schedule(configs):
-    cfg = load(configs, 'upernet_ade20k/iformer_s_160k')
-    assert cfg.train_cfg.max_iters == 160000
-    assert cfg.train_dataloader.batch_size == 2
-    for scheduler in cfg.param_scheduler:  # the same curve, 100 times faster
-        for key in ('begin', 'end'):
-            scheduler[key] //= 100
-    rates = learning_rates(cfg, [0, 15, 807, 1599], 1)
-    assert rates == pytest.approx([6e-11, 6e-5, 3e-5, 0], rel=2e-2, abs=1e-7)
 
 
 @pytest.mark.parametrize('name', ['fpn_ade20k/iformer_s_80k',
@@ -186,12 +121,3 @@ def test_segmentation_decay(configs):
     for name, rate in decays(configs, 'upernet_ade20k/iformer_s_160k').items():
         free = 'norm' in name or 'pos_embed' in name
         assert rate == (0. if free else 0.01), name
-
-
-def test_segmentation_test_size_is_a_multiple_of_32(configs):
-    from mmseg.registry import TRANSFORMS
-    cfg = load(configs, 'fpn_ade20k/iformer_s_80k')
-    results = dict(img=torch.zeros(300, 451, 3).numpy())
-    for transform in cfg.test_dataloader.dataset.pipeline[1:3]:
-        results = TRANSFORMS.build(transform)(results)
-    assert results['img'].shape == (512, 800, 3)  # 512 x 770 before

@@ -115,8 +115,9 @@ def test_what_mim_reads():
              if not path.stem.endswith(('_custom', '_shapes'))}
     assert listed == found and len({path.rsplit('/')[-1] for path in listed}
                                    ) == len(models) == len(listed)
-    # Nothing of these has been trained here; the weights are the released.
-    assert not any('Results' in model for model in models)
+    # Only the released weights have results; nothing was trained here.
+    assert all(('Results' in model) == ('Weights' in model)
+               for model in models)
     assert {model['Weights'] for model in models if 'Weights' in model} == {
         'https://huggingface.co/sail/dl2/resolve/main/iformer/'
         f'iformer_{size}.pth' for name in ('small', 'base', 'large')

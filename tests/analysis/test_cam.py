@@ -254,6 +254,7 @@ def test_a_single_stage_detector_detaches_its_scores(configs, picture):
     assert_hirescam(model, data, label, score)
 
 
+@pytest.mark.slow
 def test_the_tool(configs, picture, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     models = [*save(configs, 'imagenet', 'cls'),

@@ -54,6 +54,7 @@ def test_the_row_of_a_config(config, row, configs):
     assert find_row(Config(dict(model=dict(type='IFormer')))) is None
 
 
+@pytest.mark.slow
 def test_the_tool(configs, tmp_path):
     """Of a table's model at a size that the table has not, and of a backbone
     in a config without ``default_scope``, at its own size."""

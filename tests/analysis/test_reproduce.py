@@ -194,6 +194,7 @@ def test_git_revision(tmp_path):
     assert reproduce.git_revision(tmp_path).endswith('-dirty')
 
 
+@pytest.mark.slow
 def test_the_tool(tmp_path, monkeypatch, capsys):
     """From nothing to a verdict on a few shapes."""
     cfg = load_config(str(ROOT / 'configs' / ROWS['shapes/fpn'].config))
