@@ -6,7 +6,7 @@ from pathlib import Path
 import mmengine
 import pytest
 from mmengine.config import Config
-from mmengine.hub import get_config
+from mmengine.hub import get_config, get_model
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import (
     DATA_SAMPLERS,
@@ -127,6 +127,8 @@ def test_what_mim_reads():
 def test_by_mmengines_hub():
     cfg = get_config('mmiformer::mask_rcnn/iformer_s_1x.py')
     assert cfg.model.backbone.arch == 'small'
+    with pytest.raises(NotImplementedError, match='init_default_scope'):
+        get_model('mmiformer::mask_rcnn/iformer_s_1x.py')
 
 
 def test_configs_of_a_checkout_that_is_not_installed(tmp_path, configs):

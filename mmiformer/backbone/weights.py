@@ -40,6 +40,7 @@ WRAPPERS = ('state_dict', 'model')
 MAX_WRAPPERS = 4  # one in another; a dict may contain itself
 
 STAGE = re.compile(r'stages\.([0-3])\.')
+STEM = 'stages.0.patch_embed.proj1.weight'  # (C / 2, in_channels, 3, 3)
 
 
 def rename(name: str) -> Optional[str]:
@@ -183,9 +184,16 @@ def _check_fit(weights: Mapping[str, Any], own: Mapping[str, Tensor],
             if name in own and getattr(value, 'shape', None)
             != own[name].shape]}
     if any(problems.values()):
+        question = 'is arch the same?'
+        stem, wanted = (getattr(tensors.get(STEM), 'shape', ())
+                        for tensors in (weights, own))
+        if stem[2:] == wanted[2:] and stem[1:2] != wanted[1:2]:
+            question = (f'in_channels is {wanted[1]}, the checkpoint was '
+                        f'trained with {stem[1]}: change the input, or '
+                        f'{STEM} of the file')
         raise ValueError(
             f'the checkpoint fits the iFormer backbone {where}only in part '
-            '(is arch the same?); ' + '; '.join(
+            f'({question}); ' + '; '.join(
                 f'{what} {len(names)}: {_listing(names)}'
                 for what, names in problems.items() if names))
 

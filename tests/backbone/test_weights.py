@@ -296,3 +296,9 @@ def test_a_file_without_weights(tiny, tmp_path):
         type='Pretrained', checkpoint=str(tmp_path / 'list.pth')))
     with pytest.raises(ValueError, match='list.pth holds a list'):
         model.init_weights()
+
+
+def test_another_number_of_input_channels_is_named(tiny):
+    weights = IFormer(**tiny).state_dict()
+    with pytest.raises(ValueError, match='in_channels is 4.* with 3'):
+        IFormer(**tiny, in_channels=4).load_state_dict(weights)
