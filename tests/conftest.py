@@ -94,6 +94,14 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: item.path.name not in LONG)
 
 
+@pytest.fixture(autouse=True)
+def _environment():
+    """Tools that run in this process set variables for it: not for the next
+    test."""
+    with mock.patch.dict(os.environ):
+        yield
+
+
 @pytest.fixture
 def tiny():
     """Keyword arguments of a small backbone with every feature of a large."""
