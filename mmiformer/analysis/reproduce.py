@@ -386,8 +386,8 @@ def draw(run: Run) -> None:
     path = run.work_dir / 'curve.png'
     if run.curve:
         draw_learning(path, run.name, {
-            'this training': read_run(read_scalars(run.train_dir)),
-            "the authors'": run.curve})
+            "the authors'": run.curve,
+            'this training': read_run(read_scalars(run.train_dir))})
     else:
         draw_curves(path, {run.name: (
             run.train_dir,
