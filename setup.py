@@ -50,6 +50,7 @@ setup(
     project_urls={'Paper': 'https://arxiv.org/abs/2205.12956'},
     license='Apache-2.0',
     packages=find_packages(include=['mmiformer', 'mmiformer.*']),
+    package_data={'mmiformer.analysis.curves': ['*.csv']},
     cmdclass={'build_py': BuildWithMim},
     python_requires='>=3.10,<3.13',
     install_requires=['torch>=2.6', 'huggingface_hub>=1.0'],

@@ -163,6 +163,9 @@ def test_what_the_wheel_has(site):
         assert {path.relative_to(mim) for path in (mim / folder).rglob('*.*')
                 } == own
     assert (mim / 'model-index.yml').is_file()
+    curves = 'mmiformer/analysis/curves'
+    assert {path.name for path in (site / curves).glob('*.csv')} == {
+        path.name for path in (ROOT / curves).glob('*.csv')} != set()
     assert [path.name for path in site.iterdir() if path.suffix != '.pth'
             and not path.name.startswith(('mmiformer', 'distutils', '_'))
             ] == []

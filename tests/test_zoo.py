@@ -18,9 +18,12 @@ from mmengine.registry import (
     VISUALIZERS,
     init_default_scope,
 )
+from mmpretrain import list_models
+from mmpretrain.apis import ModelHub
 
 import mmiformer
 from mmiformer import config_path
+from mmiformer.analysis.curves import read_curve
 
 
 def built(cfg):
@@ -115,13 +118,30 @@ def test_what_mim_reads():
              if not path.stem.endswith(('_custom', '_shapes'))}
     assert listed == found and len({path.rsplit('/')[-1] for path in listed}
                                    ) == len(models) == len(listed)
-    # Only the released weights have results; nothing was trained here.
-    assert all(('Results' in model) == ('Weights' in model)
-               for model in models)
-    assert {model['Weights'] for model in models if 'Weights' in model} == {
-        'https://huggingface.co/sail/dl2/resolve/main/iformer/'
-        f'iformer_{size}.pth' for name in ('small', 'base', 'large')
-        for size in (name, f'{name}_384')}
+    # Nothing of these has been trained here; the weights are the released, the
+    # results and epochs their curves'.
+    assert {model['Config'] for model in models if 'Weights' in model} == {
+        model['Config'] for model in models if 'Results' in model} == {
+            config for config, _, _ in released()}
+    found = {model['Config']: model for model in models}
+    for config, weights, curve in released():
+        model = found[config]
+        assert model['Weights'] == weights
+        assert model['Metadata']['Epochs'] == len(curve)
+        result, = model['Results']
+        assert result['Metrics']['Top 1 Accuracy'] == max(
+            epoch.top1 for epoch in curve.values())
+
+
+def released():
+    """Config, address and learning curve of the six released models."""
+    for arch in ('small', 'base', 'large'):
+        for suffix, name, curve in (('', '300e', 'imagenet_224'),
+                                    ('_384', '384_ft', 'imagenet_384')):
+            yield (f'configs/imagenet/iformer_{arch[0]}_{name}.py',
+                   'https://huggingface.co/sail/dl2/resolve/main/iformer/'
+                   f'iformer_{arch}{suffix}.pth',
+                   read_curve(f'{curve}/{arch[0].upper()}'))
 
 
 def test_by_mmengines_hub():
@@ -129,6 +149,22 @@ def test_by_mmengines_hub():
     assert cfg.model.backbone.arch == 'small'
     with pytest.raises(NotImplementedError, match='init_default_scope'):
         get_model('mmiformer::mask_rcnn/iformer_s_1x.py')
+    for config, weights, _ in released():
+        cfg = get_config(config.replace('configs/', 'mmiformer::'),
+                         pretrained=True)
+        assert cfg.model_path == weights
+
+
+def test_by_mmpretrains_hub():
+    root = mmiformer.zoo.CONFIGS.parent
+    ModelHub.register_model_index(root / 'model-index.yml', root)
+    names = list_models('imagenet_iformer', task='Image Classification')
+    assert len(names) == 6
+    for config, weights, _ in released():
+        path = Path(config)
+        found = ModelHub.get(f'{path.parent.name}_{path.stem}')
+        assert found.weights == weights
+        assert found.config.filename == str(root / config)
 
 
 def test_configs_of_a_checkout_that_is_not_installed(tmp_path, configs):

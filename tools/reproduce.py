@@ -15,6 +15,7 @@ import traceback
 import warnings
 from pathlib import Path
 
+from mmiformer.analysis.curves import MILESTONES
 from mmiformer.analysis.reproduce import ROWS, Run, reproduce
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -55,6 +56,13 @@ def show(run: Run) -> None:
     for metric, value in row.expected.items():
         print(f'expected ({row.source}): {metric} {value} points, less at '
               f'most {row.tolerance}')
+    if run.curve:
+        print(f"the authors' curve ({row.curve}): top-1 " + ', '.join(
+            f'{reached.top1:.2f} after {epoch}'
+            for epoch, reached in run.curve.items()
+            if epoch in MILESTONES or epoch == len(run.curve)) + ' epochs')
+    for epoch in run.progress()[-1:]:
+        print(run.describe(epoch))
     for warning in run.warnings():
         print(f'warning: {warning}')
     for command in run.commands:

@@ -18,15 +18,28 @@ import torch
 from mmengine.config import Config
 from mmengine.utils.dl_utils import collect_env
 
-from ..backbone.hub import find
+from ..backbone.hub import SCHEME, find
 from ..config import add_cfg_options, find_pretrained, load_config
-from .logs import find_metrics, last_metrics, to_points
+from .curves import (
+    METRIC,
+    MILESTONES,
+    Comparison,
+    Epoch,
+    compare,
+    read_curve,
+    read_run,
+)
+from .logs import find_metrics, last_metrics, read_scalars, to_points
 from .paper import TABLES
-from .pictures import draw_curves
+from .pictures import draw_curves, draw_learning
 
 # ours: room for what seeds, GPUs and versions of torch change, in points; more
 # on the shapes, where training is short and images are few.
 AP_TOLERANCE, MIOU_TOLERANCE, SHAPES_TOLERANCE = 0.3, 0.5, 5.
+TOP1_TOLERANCE = 0.3
+# Of the weights that the expected values are measured on, whose test differs by
+# what versions change: 0.05 % are 25 images of ImageNet's 50000.
+RELEASED_TOLERANCE = 0.05
 REPORTS = ('report.md', 'report.json', 'curve.png')
 
 
@@ -41,6 +54,11 @@ class Row:
         source: Where the expected values are from.
         options: Overrides of the config, as ``KEY=VALUE``.
         note: What a reader should know.
+        seed: Of a training.
+        curve: The authors' learning curve, as :func:`~.curves.read_curve`
+            names it. Such a training is judged by its best epoch, as theirs.
+        released: The weights that the expected values were measured on; tested
+            themselves, they have :data:`RELEASED_TOLERANCE`.
     """
     config: str
     expected: Mapping[str, float]
@@ -48,6 +66,26 @@ class Row:
     source: str
     options: Tuple[str, ...] = ()
     note: str = ''
+    seed: int = 0
+    curve: str = ''
+    released: str = ''
+
+
+def _imagenet(arch: str, top1: float, top1_384: float) -> Dict[str, Row]:
+    """The rows of a size: the best epochs of the authors' published logs."""
+    rows = {}
+    for value, config, curve, suffix in (
+            (top1, '300e', 'imagenet_224', ''),
+            (top1_384, '384_ft', 'imagenet_384', '_384')):
+        released = f'iformer_{arch}{suffix}'
+        rows[f'imagenet/iformer_{arch[0]}{suffix}'] = Row(
+            f'imagenet/iformer_{arch[0]}_{config}.py', {METRIC: value},
+            TOP1_TOLERANCE, 'released', seed=42,  # released, too
+            note='judged by the best epoch, as the authors do; '
+            f'--checkpoint {SCHEME}{released} tests theirs, to '
+            f'{RELEASED_TOLERANCE} points',
+            curve=f'{curve}/{arch[0].upper()}', released=released)
+    return rows
 
 
 _FPN = Row(
@@ -69,6 +107,9 @@ ROWS: Dict[str, Row] = {
         'upernet_ade20k/iformer_s_160k.py',
         TABLES['upernet']['iFormer-S'].metrics, MIOU_TOLERANCE,
         "authors' README"),
+    **_imagenet('small', 83.38, 84.62),
+    **_imagenet('base', 84.60, 85.71),
+    **_imagenet('large', 84.75, 85.84),
     'shapes/fpn': _FPN,
     'shapes/mask_rcnn': Row(
         'mask_rcnn/iformer_s_shapes.py',
@@ -143,13 +184,18 @@ class Run:
     cfg_options: Tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        released = self.row.released
+        if released and self.checkpoint and (
+                Path(self.checkpoint).stem == released):
+            self.row = replace(self.row, tolerance=RELEASED_TOLERANCE)
         if self.gpus is None:
             recipe = self.base_batch // self.cfg.train_dataloader.batch_size
             self.gpus = min(max(1, recipe), torch.cuda.device_count())
 
     @property
     def options(self) -> Tuple[str, ...]:
-        return ('randomness.seed=0', *self.row.options, *self.cfg_options)
+        return (f'randomness.seed={self.row.seed}', *self.row.options,
+                *self.cfg_options)
 
     @property
     def config(self) -> Path:
@@ -171,12 +217,50 @@ class Run:
         return self.cfg.auto_scale_lr.base_batch_size
 
     @property
-    def tested(self) -> str:
-        """The checkpoint to test."""
+    def train_dir(self) -> Path:
+        return self.work_dir / 'train'
+
+    @property
+    def last(self) -> Path:
+        """The last checkpoint of the training."""
         loop = self.cfg.train_cfg
-        return self.checkpoint or str(self.work_dir / 'train' / (
+        return self.train_dir / (
             f'epoch_{loop.max_epochs}.pth' if 'max_epochs' in loop
-            else f'iter_{loop.max_iters}.pth'))
+            else f'iter_{loop.max_iters}.pth')
+
+    @property
+    def tested(self) -> str:
+        """The checkpoint to test; a pattern of its name as long as the best
+        epoch is not known."""
+        if self.checkpoint or not self.row.curve:
+            return self.checkpoint or str(self.last)
+        pattern = f'best_{METRIC.replace("/", "_")}_epoch_*.pth'
+        reached = read_run(read_scalars(self.train_dir))
+
+        def top1(path: Path) -> float:
+            epoch = int(path.stem.split('_')[-1])
+            return reached[epoch].top1 if epoch in reached else -math.inf
+
+        # More than one, if a training was killed between two files.
+        return str(max(self.train_dir.glob(pattern), key=top1,
+                       default=self.train_dir / pattern))
+
+    @cached_property
+    def curve(self) -> Dict[int, Epoch]:
+        """The authors' learning curve, empty where there is none or nothing is
+        trained."""
+        if self.checkpoint or not self.row.curve:
+            return {}
+        return read_curve(self.row.curve)
+
+    def progress(self) -> List[Comparison]:
+        """The training so far, beside the curve."""
+        return compare(read_scalars(self.train_dir), self.curve)
+
+    def describe(self, epoch: Comparison) -> str:
+        """A line on an epoch of :meth:`progress`."""
+        return epoch.describe(
+            self.cfg.train_cfg.max_epochs, self.row.tolerance)
 
     @property
     def commands(self) -> List[List[str]]:
@@ -186,12 +270,12 @@ class Run:
         test = [*start, str(self.root / 'tools/test.py'), str(self.config),
                 self.tested, '--work-dir', str(self.work_dir / 'test'),
                 *common]
-        if self.checkpoint or Path(self.tested).is_file():
+        if self.checkpoint or self.last.is_file():
             return [test]
         if self.batch != self.base_batch:
             common.insert(0, '--auto-scale-lr')
         return [[*start, str(self.root / 'tools/train.py'), str(self.config),
-                 '--work-dir', str(self.work_dir / 'train'), '--resume',
+                 '--work-dir', str(self.train_dir), '--resume',
                  *common], test]
 
     def warnings(self) -> List[str]:
@@ -220,7 +304,7 @@ class Run:
         cfg = self.cfg.copy()
         cfg.pop('work_dir')  # not the training's, and it may be moved
         settings = f'# {self.name}, {self.gpus} GPUs\n{cfg.pretty_text}'
-        folder = self.work_dir / 'train'
+        folder = self.train_dir
         path, begun = folder / 'settings.py', folder / 'revision.txt'
         if not path.is_file() and not list(folder.glob('*.pth')):
             folder.mkdir(parents=True, exist_ok=True)
@@ -258,21 +342,28 @@ def reproduce(run: Run, command: str) -> dict:
         (run.work_dir / name).unlink(missing_ok=True)
     commands, test_dir = run.commands, run.work_dir / 'test'
     before = find_metrics(test_dir)
-    for arguments in commands:
+    for arguments in commands[:-1]:
         call(arguments)
+    commands[-1] = run.commands[-1]  # the best epoch is known by now
+    call(commands[-1])
     if len(find_metrics(test_dir)) == len(before):
         raise FileNotFoundError(f'the test wrote no metrics in {test_dir}')
     logged = last_metrics(test_dir)
     metrics, weights = judge(run.row, logged), {'tested': run.tested}
+    progress = run.progress()
     if not run.checkpoint:
         weights.update(find_pretrained(run.cfg))
-        draw_curves(run.work_dir / 'curve.png', {run.name: (
-            run.work_dir / 'train',
-            {name: name.split('/')[-1] for name in run.row.expected})})
+        if run.cfg.get('load_from'):
+            weights['load_from'] = run.cfg.load_from
+        draw(run)
     failed = any(metric['verdict'] == 'FAIL' for metric in metrics)
     report = dict(
         row=run.name, verdict='FAIL' if failed else 'PASS', metrics=metrics,
         source=run.row.source, note=run.row.note, warnings=run.warnings(),
+        curve=run.row.curve if run.curve else None,
+        epochs=[epoch._asdict() for epoch in progress],
+        progress=[run.describe(epoch) for epoch in progress
+                  if epoch.epoch in MILESTONES or epoch is progress[-1]],
         logged={name: value if value == value else None  # JSON has no NaN
                 for name, value in logged.items()},
         command=command, commands=[shlex.join(line) for line in commands],
@@ -288,6 +379,19 @@ def reproduce(run: Run, command: str) -> dict:
     (run.work_dir / 'report.json').write_text(
         json.dumps(report, indent=2, default=str) + '\n')
     return report
+
+
+def draw(run: Run) -> None:
+    """Draws the training: beside the authors' curve, if there is one."""
+    path = run.work_dir / 'curve.png'
+    if run.curve:
+        draw_learning(path, run.name, {
+            "the authors'": run.curve,
+            'this training': read_run(read_scalars(run.train_dir))})
+    else:
+        draw_curves(path, {run.name: (
+            run.train_dir,
+            {name: name.split('/')[-1] for name in run.row.expected})})
 
 
 def call(command: List[str]) -> None:
@@ -344,6 +448,9 @@ def to_markdown(report: dict) -> str:
         'In points (percent); a metric passes if it is at least the expected '
         'value less the tolerance.', '',
         *(f'- Warning: {warning}' for warning in report['warnings']), '',
+        *(["## Beside the authors' curve", '', *(
+            f'- {line}' for line in report['progress']), '']
+          if report['progress'] else []),
         '## How', '', '```', report['command'],
         *(f'  {line}' for line in report['commands']), '```', '',
         'Loss and metrics of a training are in `curve.png`, the whole config '

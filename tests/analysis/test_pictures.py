@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from mmiformer.analysis import logs, pictures
+from mmiformer.analysis.curves import Epoch
 
 PALETTE = [(0, 0, 0), (255, 0, 0), (0, 0, 255)]
 
@@ -81,7 +82,21 @@ def write(folder, name, *records):
     path.write_text('\n'.join(map(json.dumps, records)))
 
 
-def test_curves_of_a_resumed_run(tmp_path, monkeypatch):
+@pytest.fixture
+def drawn(monkeypatch):
+    """The lines of the figures that are saved, [label, points] each."""
+    lines, draw = [], pictures.Figure.savefig
+
+    def savefig(figure, *args, **kwargs):
+        lines.extend([line.get_label(), line.get_xydata().tolist()]
+                     for ax in figure.axes for line in ax.get_lines())
+        draw(figure, *args, **kwargs)
+
+    monkeypatch.setattr(pictures.Figure, 'savefig', savefig)
+    return lines
+
+
+def test_curves_of_a_resumed_run(tmp_path, drawn):
     """Validations of epochs are drawn at their last iterations, metrics from
     0 to 1 whatever unit they are logged in; repeated steps once."""
     write(tmp_path, '20260101_000000', dict(loss=4., epoch=1, iter=10, step=10),
@@ -89,19 +104,23 @@ def test_curves_of_a_resumed_run(tmp_path, monkeypatch):
     write(tmp_path, '20260101_000100', dict(loss=2., epoch=1, iter=20, step=20),
           dict(loss=1., epoch=2, iter=30, step=30),
           {'coco/bbox_mAP': .25, 'mIoU': 50., 'accuracy/top1': 75., 'step': 2})
-    drawn, draw = {}, pictures.Figure.savefig
-
-    def savefig(figure, *args, **kwargs):
-        drawn.update((line.get_label(), line.get_xydata().tolist())
-                     for ax in figure.axes for line in ax.get_lines())
-        draw(figure, *args, **kwargs)
-
-    monkeypatch.setattr(pictures.Figure, 'savefig', savefig)
     names = ('coco/bbox_mAP', 'mIoU', 'accuracy/top1')
     pictures.draw_curves(
         tmp_path / 'c.png', {'run': (tmp_path, dict(zip(names, 'abc')))})
-    assert drawn == dict(loss=[[10, 4], [20, 2], [30, 1]], a=[[30, .25]],
-                         b=[[30, .5]], c=[[30, .75]])
+    assert dict(drawn) == dict(
+        loss=[[10, 4], [20, 2], [30, 1]], a=[[30, .25]], b=[[30, .5]],
+        c=[[30, .75]])
+    assert cv2.imread(str(tmp_path / 'c.png')).std() > 10
+
+
+def test_a_training_beside_another(tmp_path, drawn):
+    """Top-1 and loss of the epochs that each has."""
+    pictures.draw_learning(tmp_path / 'c.png', 'title', dict(
+        ours={1: Epoch(10., None), 2: Epoch(30., 4.)},
+        theirs={1: Epoch(20., 5.)}))
+    assert drawn == [
+        ['ours', [[1, 10], [2, 30]]], ['theirs', [[1, 20]]],
+        ['ours', [[2, 4]]], ['theirs', [[1, 5]]]]
     assert cv2.imread(str(tmp_path / 'c.png')).std() > 10
 
 

@@ -11,11 +11,13 @@ from dataclasses import replace
 import cv2
 import pytest
 import torch
-from conftest import ROOT
+from conftest import ROOT, TINY
 from mmengine.config import Config
 
 from mmiformer.analysis import paper, reproduce
-from mmiformer.analysis.reproduce import ROWS, Run, judge, launcher
+from mmiformer.analysis.curves import METRIC, read_curve, read_run
+from mmiformer.analysis.logs import read_scalars
+from mmiformer.analysis.reproduce import ROWS, Row, Run, judge, launcher
 from mmiformer.config import load_config, walk
 
 COCO = ROWS['coco/iformer_s']
@@ -55,12 +57,22 @@ def test_a_verdict(logged, got, verdict):
 def test_rows_expect_what_is_printed(configs, make_run):
     readme = (ROOT / 'README.md').read_text()
     for name, row in ROWS.items():
-        published = paper.find_row(Config.fromfile(configs / row.config))
+        cfg = Config.fromfile(configs / row.config)
         if name.startswith('shapes'):
             assert all(f' {x}' in readme for x in row.expected.values())
+            continue
+        assert make_run(name).gpus == 8 and not make_run(name).warnings()
+        if name.startswith('imagenet'):
+            epochs = read_curve(row.curve)
+            assert cfg.train_cfg.max_epochs == len(epochs)
+            best = max(epoch.top1 for epoch in epochs.values())
+            assert row.expected == {METRIC: round(best, 2)}
+            assert row.released == f'iformer_{cfg.model.backbone.arch}' + (
+                '_384' if '384' in row.config else '')
+            assert cfg.randomness.seed == row.seed
+            assert cfg.default_hooks.checkpoint.save_best == METRIC
         else:
-            assert row.expected == published[2].metrics
-            assert make_run(name).gpus == 8 and not make_run(name).warnings()
+            assert row.expected == paper.find_row(cfg)[2].metrics
     short, whole = ROWS['shapes/two_iterations'], ROWS['shapes/fpn']
     assert replace(short, options=whole.options, note=whole.note) == whole
 
@@ -103,6 +115,73 @@ def test_commands(make_run, tmp_path):
     assert run.commands == [test]  # finished
 
 
+@pytest.mark.parametrize('checkpoint, tolerance', [
+    (None, 0.3), ('mmiformer://iformer_small', 0.05),
+    ('weights/iformer_small.pth', 0.05), ('mmiformer://iformer_base', 0.3),
+    ('best_accuracy_top1_epoch_301.pth', 0.3)])
+def test_released_weights_have_less_room(checkpoint, tolerance, make_run):
+    row = make_run('imagenet/iformer_s', checkpoint=checkpoint).row
+    assert row.tolerance == tolerance and row.expected == {METRIC: 83.38}
+    for value, verdict in ((83.38 - tolerance, 'PASS'),
+                           (83.37 - tolerance, 'FAIL')):
+        metric, = judge(row, {METRIC: value})
+        assert metric['verdict'] == verdict
+
+
+def log_epochs(work_dir, *top1, losses=()):
+    """As a training logs its validations and the losses of its epochs."""
+    folder = work_dir / 'train' / '20260101_000000' / 'vis_data'
+    folder.mkdir(parents=True)
+    (folder / 'scalars.json').write_text('\n'.join(
+        [json.dumps({METRIC: value, 'step': epoch})
+         for epoch, value in enumerate(top1, 1)] +
+        [json.dumps(dict(loss=loss, epoch=epoch, iter=9 * epoch,
+                         step=9 * epoch))
+         for epoch, loss in enumerate(losses, 1)]))
+
+
+def test_the_best_epoch_is_tested(make_run, tmp_path):
+    run = make_run('imagenet/iformer_s')
+    train, test = run.commands
+    assert 'randomness.seed=42' in train and 'randomness.seed=42' in test
+    folder = tmp_path / 'train'
+    best = str(folder / 'best_accuracy_top1_epoch_{}.pth')
+    assert test[7] == best.format('*')
+    log_epochs(tmp_path, 30., 50., 40.)
+    for epoch in (1, 2, 3):
+        # Those that a kill has left, the best in the middle.
+        (folder / f'best_accuracy_top1_epoch_{epoch}.pth').touch()
+    assert run.tested == best.format(2)
+    assert len(run.commands) == 2  # neither finished nor judged by the last
+    (folder / 'epoch_310.pth').touch()
+    test, = run.commands
+    assert test[7] == best.format(2)
+    (folder / 'best_accuracy_top1_epoch_2.pth').unlink()
+    assert run.tested == best.format(3)
+
+
+def dry_run(monkeypatch, capsys, *arguments):
+    monkeypatch.setattr(sys, 'argv', ['', '--dry-run', *arguments])
+    assert runpy.run_path(str(TOOL))['main']() == 0
+    return capsys.readouterr().out
+
+
+def test_the_plan_has_the_curve(tmp_path, monkeypatch, capsys):
+    """And the training so far, if there is one."""
+    arguments = ['imagenet/iformer_s', '--work-dir', str(tmp_path)]
+    plan = dry_run(monkeypatch, capsys, *arguments)
+    assert 'accuracy/top1 83.38 points, less at most 0.3' in plan
+    assert '35.92 after 5, 58.91 after 10' in plan and 'of 310' not in plan
+    log_epochs(tmp_path, .4, 7., 17., 28., 36.1, losses=[7.] * 4 + [5.4])
+    line = ("epoch 5 of 310: top-1 36.10, 0.18 above the authors' 35.92; loss "
+            '5.40 beside 5.51: on the curve')
+    assert line in dry_run(monkeypatch, capsys, *arguments)
+    plan = dry_run(monkeypatch, capsys, *arguments, '--checkpoint',
+                   'mmiformer://iformer_small')
+    assert 'less at most 0.05' in plan
+    assert 'after 5' not in plan and 'epoch 5' not in plan
+
+
 def test_other_settings_in_the_work_dir(make_run, tmp_path):
     revision = make_run('shapes/fpn').keep_settings()
     assert make_run('shapes/fpn').keep_settings() == revision
@@ -140,6 +219,10 @@ def test_an_interrupt_ends_the_command(tmp_path):
 def play(run, monkeypatch, metrics):
     """Reproduces a row where the test logs these metrics, or nothing."""
     def call(command):
+        if 'train.py' in command[1]:
+            run.last.touch()
+            (run.train_dir / 'best_accuracy_top1_epoch_2.pth').touch()
+            return
         name = f'time_{len(list(run.work_dir.glob("test/*")))}'
         folder = run.work_dir / 'test' / name
         folder.mkdir(parents=True)
@@ -175,6 +258,89 @@ def test_a_report(make_run, tmp_path, monkeypatch):
     with pytest.raises(FileNotFoundError):  # nor is the last one taken again
         play(run, monkeypatch, None)
     assert not list(tmp_path.glob('report.*'))
+
+
+def test_a_report_beside_the_curve(make_run, tmp_path, monkeypatch):
+    run = make_run('imagenet/iformer_s', gpus=1)
+    monkeypatch.setitem(run.cfg.train_cfg, 'max_epochs', 3)
+    run.keep_settings()
+    log_epochs(tmp_path, .5, 1., 17., losses=[6.9, 6.8])
+    report = play(run, monkeypatch, {METRIC: 17.})
+    assert report['verdict'] == 'FAIL' and report['curve'] == 'imagenet_224/S'
+    assert [(epoch['epoch'], epoch['top1'], epoch['authors_top1'],
+             epoch['loss'], epoch['authors_loss'])
+            for epoch in report['epochs']] == [
+        (1, .5, .386, 6.9, 6.9094), (2, 1., 6.86, 6.8, 6.5696),
+        (3, 17., 16.656, None, 6.1685)]
+    assert report['progress'] == [
+        "epoch 3 of 3: top-1 17.00, 0.34 above the authors' 16.66: on the "
+        'curve']
+    text = (tmp_path / 'report.md').read_text()
+    assert f'- {report["progress"][0]}' in text
+    # What is tested is known when the training has ended.
+    assert 'best_accuracy_top1_epoch_2.pth' in report['commands'][1]
+    assert any('best_accuracy_top1_epoch_2' in name
+               for name in report['weights'])
+    content = json.loads((tmp_path / 'report.json').read_text())
+    assert content['epochs'] == report['epochs']
+    assert cv2.imread(str(tmp_path / 'curve.png')).std() > 10
+
+
+@pytest.fixture(scope='module')
+def shapes(tmp_path_factory):
+    """A folder with a config that learns in seconds, and a curve for it."""
+    folder = tmp_path_factory.mktemp('curves')
+    (folder / 'small.py').write_text(f"""
+_base_ = {str(ROOT / 'configs/imagenet/iformer_s_shapes.py')!r}
+shapes = dict(train=96, val=48, size=64)
+model = dict(
+    backbone=dict(arch=dict(_delete_=True, **{TINY}), pretrain_img_size=64),
+    head=dict(in_channels=48))
+train_dataloader = dict(batch_size=16, num_workers=0, persistent_workers=False,
+                        dataset=dict(shapes=shapes))
+val_dataloader = dict(num_workers=0, persistent_workers=False,
+                      dataset=dict(shapes=shapes))
+test_dataloader = val_dataloader
+optim_wrapper = dict(optimizer=dict(lr=4e-3))
+auto_scale_lr = dict(base_batch_size=16)
+""")
+    (folder / 'made_up.csv').write_text(
+        'epoch,S_top1,S_train_loss\n0,55,1.0\n1,65,0.8\n')
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('options, on_curve', [
+    ((), True), (('optim_wrapper.optimizer.lr=0', ), False)])
+def test_from_training_to_curve(options, on_curve, shapes, monkeypatch,
+                                capsys):
+    """A training that learns, and one that does not."""
+    monkeypatch.chdir(shapes)
+    row = Row(str(shapes / 'small.py'), {METRIC: 65.}, 12., 'made up',
+              curve=f'{shapes}/made_up/S')
+    monkeypatch.setitem(ROWS, 'made up', row)
+    run = Run('made up', row, ROOT, shapes / str(on_curve), gpus=0,
+              cfg_options=options)
+    report = reproduce.reproduce(run, 'the command')
+    assert report['verdict'] == ('PASS' if on_curve else 'FAIL')
+
+    logged = read_run(read_scalars(run.train_dir))
+    best = max(epoch.top1 for epoch in logged.values())
+    assert report['metrics'][0]['got'] == pytest.approx(best)
+    assert [(epoch['top1'], epoch['loss'], epoch['authors_top1'])
+            for epoch in report['epochs']] == [
+        (*logged[1], 55.), (*logged[2], 65.)]
+    assert (best > 53) == on_curve
+    above = logged[2].top1 - 65
+    line = (f'epoch 2 of 2: top-1 {logged[2].top1:.2f}, {abs(above):.2f} '
+            f'{"above" if above >= 0 else "below"} the authors\' 65.00; loss '
+            f'{logged[2].loss:.2f} beside 0.80: '
+            f'{"on" if on_curve else "off"} the curve')
+    plan = dry_run(monkeypatch, capsys, 'made up', '--work-dir',
+                   str(run.work_dir), '--gpus', '0', '--cfg-options',
+                   'randomness.seed=0', *options)
+    assert line in plan and line in (run.work_dir / 'report.md').read_text()
+    assert 'train.py' not in plan  # it is finished
 
 
 def test_git_revision(tmp_path):
