@@ -125,7 +125,7 @@ def _check_schedule(schedule: dict, by_epoch: bool, length: int) -> Found:
     if end <= begin:
         yield kinds.SCHEDULE_EMPTY, f'begin={begin}, end={end}'
     if schedule.get('by_epoch', True) != by_epoch:
-        if not by_epoch:
+        if not (by_epoch or schedule.get('convert_to_iter_based')):
             yield kinds.SCHEDULE_STILL, 'by_epoch=True'
         return
     last = max([*schedule.get('milestones', ()), 0])

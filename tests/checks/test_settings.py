@@ -108,6 +108,12 @@ def test_one_class_by_a_sigmoid(configs):
     assert find(cfg) == {}
 
 
+def test_schedules_by_epoch_that_mmengine_converts(configs):
+    cfg = Config.fromfile(str(configs / SEG_80K))
+    cfg.param_scheduler = dict(COSINE, T_max=9, convert_to_iter_based=True)
+    assert find(cfg) == {}
+
+
 def test_what_is_called_an_error_is_one():
     optimizer = torch.optim.SGD([torch.ones(1, requires_grad=True)], lr=1.)
     with pytest.raises(ValueError, match='end should be larger'):
