@@ -9,6 +9,7 @@ from mmengine.fileio import list_dir_or_file, list_from_file
 from . import kinds
 from .context import CheckContext, CheckResult
 from .dataset_split import DatasetSplit
+from .settings import check_batches
 
 
 def check_classification(split: DatasetSplit, context: CheckContext
@@ -37,7 +38,9 @@ def check_classification(split: DatasetSplit, context: CheckContext
         context.add(kinds.EMPTY, f'{split.split}: {prefix}')
     if with_label:
         _check_labels(split, context, labels, names)
-    list(split.read_images(images, context))
+    sizes = {size for _, size, _ in split.read_images(images, context)}
+    check_batches(split.loader, split.cfg.get('pipeline') or (), True,
+                  sorted(sizes), split.split, context)
     return CheckResult(images, folders)
 
 
@@ -67,14 +70,19 @@ def _read_folders(split: DatasetSplit, context: CheckContext,
     """Labels by image, of the folders by label."""
     root, labels = split.dataset.img_prefix, {}
     for label, folder in folders.items():
-        top = os.path.join(root, folder)
+        top, spare, used = os.path.join(root, folder), 0, 0
         for name in sorted(list_dir_or_file(
                 top, list_dir=False, recursive=True)):
             path = os.path.join(top, name)
             if split.dataset.is_valid_file(name):
-                labels[path] = label
+                labels[path], used = label, used + 1
             else:
                 context.add(kinds.SPARE, path)
+                spare += 1
+        if spare and not used:
+            context.add(kinds.UNUSED, f'{split.split}: {top}: none of '
+                        f'{spare} files has a suffix of extensions, '
+                        f'{", ".join(split.dataset.extensions)}')
     return labels
 
 

@@ -9,7 +9,7 @@ from typing import Dict, List, Optional
 from . import kinds
 from .context import CheckContext, CheckResult
 from .dataset_split import DatasetSplit
-from .files import times
+from .files import is_hidden, times
 from .objects import find_box_fault, find_mask_fault, is_finite, is_number
 
 # What mmdet reads of each entry without asking whether it is there.
@@ -25,6 +25,16 @@ TESTS = dict(
     side=lambda v: is_number(v) and is_finite(v) and v > 0,
     box=lambda v: (isinstance(v, list) and len(v) == 4 and
                    all(map(is_number, v))))
+# What keeps an object from being used, and what may be meant by it.
+FILTERS = dict(
+    category_id='its category is no class of the config',
+    image_id='no image has its image_id',
+    ignore='ignore is set',
+    iscrowd='iscrowd=1 is a crowd, to be ignored; of a single object it is 0',
+    area='area <= 0; it is that of the mask, or w * h',
+    side='w or h below 1; COCO counts pixels, not parts of the image',
+    overlap='outside of its image; a bbox is [x, y, w, h] in pixels',
+    min_size='its image is below min_size of filter_cfg')
 _repr = reprlib.Repr()
 _repr.maxlist = _repr.maxdict = 6
 shorten = _repr.repr
@@ -75,11 +85,15 @@ class _CocoCheck:
         prefix = self.split.dataset.data_prefix.get('img', '')
         files = {os.path.join(prefix, image['file_name']):
                  (image['height'], image['width']) for image in kept}
-        for path, size in self.split.read_images(list(files), self.context):
+        for path, size, turn in self.split.read_images(
+                list(files), self.context):
             if size != files[path]:
+                turned = (f', which EXIF {turn} turns' if turn > 1 else '')
                 self.context.add(
                     kinds.WRONG_SIZE, f'{path}: {times(size)}, annotated as '
-                    f'{times(files[path])}')
+                    f'{times(files[path])}{turned}')
+            elif is_hidden(turn, size):
+                self.context.add(kinds.IMAGE_TURNED, f'{path}: {turn}')
         return CheckResult(list(files), tuple(labels.values()))
 
     def _take(self, content: dict, name: str) -> List[dict]:
@@ -125,6 +139,8 @@ class _CocoCheck:
         images = {image['id']: image for image in self.images}
         known = {category['id'] for category in self.categories}
         counts: Counter = Counter()
+        lost: Dict[object, Counter] = {label: Counter() for label in labels}
+        lost[None] = Counter()  # of no class
         for annotation in self.context.progress(
                 self.annotations, f'{self.split.split}: annotations',
                 len(self.annotations)):
@@ -137,11 +153,52 @@ class _CocoCheck:
                 self._add(kinds.NO_CATEGORY, f'{_name(annotation)}: '
                           f'category_id {shorten(label)}')
             elif label in labels and not annotation.get('ignore'):
-                counts[label] += 1
                 self._check_object(annotation, image)
+            own = label if label in labels else None
+            counts[own] += 1
+            if reason := self._find_filter(annotation, image, own):
+                lost[own][reason] += 1
+        self._check_use(labels, counts, lost)
+
+    def _find_filter(self, annotation: dict, image: Optional[dict],
+                     label: object) -> Optional[str]:
+        """Why mmdet, or COCOeval in testing, does not use an object; a key of
+        ``FILTERS``."""
+        if label is None:
+            return 'category_id'
+        if image is None:
+            return 'image_id'
+        if self.split.dataset.test_mode:
+            return 'iscrowd' if annotation.get('iscrowd') else None
+        size, bbox = (image['width'], image['height']), annotation['bbox']
+        kind = find_box_fault(bbox, annotation['area'], *size)
+        if kind is kinds.BOX_EMPTY:
+            return 'area' if min(bbox[2:]) >= 1 else 'side'
+        filters = self.split.dataset.filter_cfg or {}
+        reasons = dict(
+            ignore=annotation.get('ignore'), iscrowd=annotation.get('iscrowd'),
+            overlap=kind is kinds.BOX_OUTSIDE,
+            min_size=min(size) < filters.get('min_size', 0))
+        return next((name for name, lost in reasons.items() if lost), None)
+
+    def _check_use(self, labels: Dict[object, str], counts: Counter,
+                   lost: Dict[object, Counter]) -> None:
+        """What the filters leave of each class, and of all."""
+        dropped = sum(lost.values(), Counter())
+        own = dropped - lost[None]
+        used = counts.total() - dropped.total()
+        if counts and not used:
+            self._add(kinds.UNUSED, f'0 of {counts.total()} annotations: '
+                      f'{_explain(dropped)}')
+        elif own.total() > used:
+            self._add(kinds.MOSTLY_LOST, f'{used} of {used + own.total()} '
+                      f'annotations: {_explain(own)}')
         for label, name in labels.items():
             if not counts[label]:
                 self._add(kinds.EMPTY_CLASS, name)
+            elif used and counts[label] == lost[label].total():
+                self._add(kinds.UNUSED, f'{name}, 0 of {counts[label]} '
+                          f'annotations: {_explain(lost[label])}')
 
     def _check_object(self, annotation: dict, image: dict) -> None:
         size = image['width'], image['height']
@@ -192,6 +249,11 @@ def _find_malformed(entry: object, fields: Dict[str, str]) -> Optional[str]:
         if not TESTS[kind](entry[field]):
             return f'{field} is {shorten(entry[field])}'
     return None
+
+
+def _explain(lost: Counter) -> str:
+    return '; '.join(f'{number} lost to {reason} ({FILTERS[reason]})'
+                     for reason, number in lost.most_common(2))
 
 
 def _name(annotation: dict) -> str:

@@ -10,7 +10,7 @@ from .coco import check_coco
 from .context import CheckContext, CheckResult
 from .dataset_split import build_splits
 from .segmentation import check_segmentation
-from .settings import check_heads, compare_splits
+from .settings import check_heads, check_settings, compare_splits
 
 # By the class whose load_data_list a data set uses.
 CHECKS = dict(
@@ -38,6 +38,8 @@ def check_data(cfg: Config, splits: Iterable[str],
     """
     context = context or CheckContext()
     results: Dict[str, List[CheckResult]] = {}
+    splits = list(splits)
+    check_settings(cfg, splits, context)
     for name in splits:
         results[name] = []
         for split in build_splits(cfg, name, context):

@@ -1,4 +1,6 @@
 """The data sets that a config reads, built by mm* but not loaded."""
+import filecmp
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
@@ -10,7 +12,7 @@ from mmengine.registry import DATASETS, TRANSFORMS
 from ..config import as_list, find_datasets, type_name, walk
 from . import kinds
 from .context import CheckContext
-from .files import DamageError, Size, read_size
+from .files import DamageError, Size, find_turn, read_size
 from .settings import find_heads
 
 # Where to get what a data set class reads.
@@ -38,6 +40,7 @@ class DatasetSplit:
         cfg: The data set's own config.
         dataset: Built from it, with lazy_init and without a pipeline.
         evaluators: The split's evaluator configs.
+        loader: The split's data loader config.
         heads: ``num_classes`` of the model by its config key.
         scope: Of the registries.
     """
@@ -45,6 +48,7 @@ class DatasetSplit:
     cfg: dict
     dataset: Any
     evaluators: List[dict]
+    loader: dict
     heads: Dict[str, int]
     scope: Optional[str] = None
 
@@ -83,16 +87,16 @@ class DatasetSplit:
             return registry.build(step or dict(type='LoadImageFromFile'))
 
     def read_images(self, paths: List[str], context: CheckContext
-                    ) -> Iterator[Tuple[str, Size]]:
-        """Decodes images, and yields the size of each; those that are missing
-        or damaged are faults."""
+                    ) -> Iterator[Tuple[str, Size, int]]:
+        """Decodes images, and yields the size of each and its EXIF turn; those
+        that are missing or damaged are faults."""
         loader = self.build_loader(context)
         if loader is None:
             return
 
         def read(path: str) -> object:
             try:
-                return read_size(path, loader)
+                return read_size(path, loader), find_turn(path, loader)
             except DamageError as error:
                 return error
 
@@ -101,7 +105,7 @@ class DatasetSplit:
             if isinstance(result, DamageError):
                 context.add(result.kind, f'{path}: {result}')
             else:
-                yield path, result
+                yield path, *result
 
     def find_missing(self) -> Iterator[str]:
         """The paths that the run opens first and that do not exist."""
@@ -135,7 +139,9 @@ def build_splits(cfg: Config, split: str, context: CheckContext
     exists, as lazily as mmengine can."""
     evaluators = as_list(cfg.get(f'{split}_evaluator'))
     loader, scope = cfg.get(f'{split}_dataloader'), cfg.get('default_scope')
-    for dataset in find_datasets(loader['dataset']) if loader else ():
+    datasets = list(find_datasets(loader['dataset'])) if loader else []
+    found = None
+    for dataset in datasets:
         name = f'{split}_dataloader.dataset ({type_name(dataset)})'
         paths = (dataset.get('data_root'), dataset.get('ann_file'))
         if dataset.get('backend_args') or any(
@@ -164,7 +170,7 @@ def build_splits(cfg: Config, split: str, context: CheckContext
                             f'{name}: {error}')
                 continue
         found = DatasetSplit(
-            split, dataset, built, evaluators, find_heads(cfg), scope)
+            split, dataset, built, evaluators, loader, find_heads(cfg), scope)
         missing = list(found.find_missing())
         for path in missing:
             context.add(kinds.FILE_MISSING, path)
@@ -173,9 +179,17 @@ def build_splits(cfg: Config, split: str, context: CheckContext
     # Last: a data set may make its files when it is built.
     for evaluator in evaluators:
         path = evaluator.get('ann_file')
-        if is_local(path) and not Path(path).exists():
-            context.add(kinds.FILE_MISSING,
-                        f'{path} ({split}_evaluator.ann_file)')
+        if not is_local(path):
+            continue
+        where = f'{path} ({split}_evaluator.ann_file)'
+        if not Path(path).exists():
+            context.add(kinds.FILE_MISSING, where)
+        elif (found and len(datasets) == 1 and found.reader == 'CocoDataset'
+              and type_name(evaluator) == 'CocoMetric'
+              and os.path.isfile(found.dataset.ann_file)
+              and not filecmp.cmp(path, found.dataset.ann_file, False)):
+            context.add(kinds.OTHER_ANNOTATIONS, f'{where}, {split} reads '
+                        f'{found.dataset.ann_file}')
 
 
 def is_local(path: object) -> bool:

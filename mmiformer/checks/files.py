@@ -16,6 +16,7 @@ from . import kinds
 Size = Tuple[int, int]  # (H, W)
 # OpenCV before 5 fills what a JPEG lacks with grey.
 FILLS_WITH_GREY = int(cv2.__version__.split('.')[0]) < 5
+ORIENTATION = 0x0112  # a tag of EXIF
 JPEG = ('JPEG', 'MPO')
 
 
@@ -50,6 +51,27 @@ def read_size(path: str, loader: Callable) -> Size:
     if FILLS_WITH_GREY and (reason := _find_truncation(path, JPEG)):
         raise DamageError(kinds.IMAGE_TRUNCATED, reason)
     return results['img'].shape[:2]
+
+
+def find_turn(path: str, loader: Callable) -> int:
+    """By how EXIF makes the loader turn or mirror an image: 2 to 8 as EXIF
+    counts, 1 for not at all."""
+    backend, color = (getattr(loader, name, None) for name in
+                      ('imdecode_backend', 'color_type'))
+    if backend not in (None, 'cv2', 'pillow') or color == 'unchanged' or (
+            str(color).endswith('ignore_orientation')):
+        return 1
+    with suppress(Exception), warnings.catch_warnings():
+        warnings.simplefilter('ignore')  # of EXIF, of large images
+        with Image.open(path) as image:
+            turn = image.getexif().get(ORIENTATION, 1)
+        return turn if turn in range(2, 9) else 1
+    return 1
+
+
+def is_hidden(turn: int, size: Size) -> bool:
+    """Whether an image had the same size without its EXIF turn."""
+    return turn > 1 and (turn < 5 or size[0] == size[1])
 
 
 def read_map(path: str, backend: str) -> np.ndarray:

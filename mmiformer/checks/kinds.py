@@ -50,6 +50,11 @@ UNCHECKED = _note(
 EMPTY = _error('data sets without an image', 'there is nothing to read')
 EMPTY_CLASS = _note('classes without an example', 'they are not learned; '
                     'testing skips them in the mean or counts NaN')
+UNUSED = _error(
+    'classes or data sets of which nothing is used', 'every example is lost '
+    'to the filter that is named; the losses can be exactly 0')
+MOSTLY_LOST = _note('data sets of which most is not used',
+                    'a filter drops it; the format may be another')
 
 # Images.
 IMAGE_MISSING = _error('images that are missing',
@@ -61,6 +66,10 @@ IMAGE_TRUNCATED = _error(
     'loader stops; OpenCV 4 fills the rest with grey and says nothing')
 IMAGE_SKIPPED = _note('images that the loader skips', 'ignore_empty: training '
                       'takes another image, testing stops')
+IMAGE_TURNED = _note(
+    'images that EXIF turns, of a size that does not show it', 'the loader '
+    'turns or mirrors them; right only if they were annotated as a viewer '
+    'shows them, else imdecode_backend or color_type have to ignore it')
 
 # COCO: the file and its entries.
 MALFORMED = _error('entries without what mmdet needs',
@@ -141,6 +150,9 @@ LABEL_BEYOND = _error('labels beyond num_classes', 'the loss stops, on a GPU '
                       'with a device-side assert')
 MAP_IGNORED = _note('label maps of ignored pixels alone',
                     'mmseg silently learns nothing from them')
+REDUCED_ONCE = _error(
+    'reduce_zero_label of the pipeline unlike that of the data set',
+    'mmseg stops with an AssertionError in a worker')
 MAP_SPARE = _note('label maps without an image', 'mmseg never reads them')
 IMAGE_SPARE = _note('images of another suffix than img_suffix',
                     'mmseg never reads them')
@@ -160,6 +172,42 @@ SPARE = _note(
     'mmpretrain never reads them')
 
 # Settings that have to agree.
+LEFT_OVER = _error(
+    'settings that their type does not take', 'the run stops with a '
+    'TypeError; left over from a base config? Then write _delete_=True')
+NO_WORKERS = _error('settings of workers with num_workers=0',
+                    'the data loader stops with a ValueError')
+ENDLESS_EPOCH = _error('samplers without an end in a loop of epochs',
+                       'the first epoch never ends')
+RESTARTED = _note('samplers of epochs in a loop of iterations',
+                  'the data loader, and its workers, start again after each '
+                  'pass; InfiniteSampler does not')
+SCHEDULE_EMPTY = _error('schedules that end before they begin',
+                        'mmengine stops with a ValueError')
+SCHEDULE_STILL = _error(
+    'schedules by epoch in a loop of iterations', 'mmengine takes all '
+    'iterations for one epoch: the value never changes')
+SCHEDULE_SHORT = _note('schedules that end before the training',
+                       'the rest is trained at the last learning rate')
+SCHEDULE_LONG = _note('schedules that end after the training', 'the learning '
+                      'rate does not get to its end')
+SCHEDULE_STEPS = _error('schedules of fewer steps than the training has',
+                        'mmengine stops with a ValueError at the next step')
+COSINE = _note('T_max unlike the length of its cosine', 'the learning rate '
+               'turns around before the end, or does not get there')
+UNBATCHABLE = _error(
+    'images of several shapes in a batch that is not padded', 'the first '
+    'such batch stops; resize or crop to one size, or batch_size=1')
+OTHER_ANNOTATIONS = _error(
+    "annotation files of the evaluator that are not the data set's",
+    'the score compares images with the objects of others')
+ONE_CLASS = _error(
+    'one class under a softmax', 'its probability is always 1: loss and '
+    'gradient are exactly 0; use_sigmoid=True, or a class of background')
+MIXED = _error('num_classes of mixed labels unlike that of the head',
+               'the loss stops, as their shapes differ')
+TOP_K = _error('topk beyond the number of classes',
+               'testing stops: "selected index k out of range"')
 TOO_FEW = _error('num_classes below the number of classes',
                  'labels beyond it stop the loss')
 ONE_OUTPUT = _note('num_classes=1 with several classes', 'right if the head '

@@ -1,4 +1,6 @@
 """Stops a run before numbers that are not finite reach its weights."""
+import logging
+import math
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Dict, List, Optional
@@ -6,6 +8,7 @@ from typing import Any, Dict, List, Optional
 import torch
 from mmengine.dist import get_dist_info
 from mmengine.hooks import Hook
+from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
 from mmengine.optim import ApexOptimWrapper, OptimWrapper
 from mmengine.runner import Runner
@@ -19,6 +22,7 @@ from .resume.rng import get_rng_state
 
 # Of a loss scale: 40 halvings from where GradScaler starts.
 SMALLEST_SCALE = 2.**-24
+ZEROS = 10  # iterations in a row with nothing to learn, until that is said
 MAX_NAMED = 3  # images or parameters in a message
 
 
@@ -40,6 +44,9 @@ class NonFiniteHook(Hook):
     bf16, which has the range of fp32, one that is not finite stops the run at
     once; in fp16 it is left to the scaler.
 
+    A loss or a gradient that is exactly 0 in ``ZEROS`` iterations in a row,
+    with which nothing is learned, is logged as a warning.
+
     Wrappers other than DistributedDataParallel and Apex's optimizers, which
     skip steps by themselves, are not checked.
 
@@ -54,6 +61,7 @@ class NonFiniteHook(Hook):
         self._batch: Any = None
         self._rng: dict = {}
         self._losses: Dict[str, Any] = {}
+        self._zeros = 0
         self._patches = ExitStack()  # undoes what before_train does
 
     def before_train(self, runner: Runner) -> None:
@@ -93,15 +101,26 @@ class NonFiniteHook(Hook):
         if scaler is None or not scaler.is_enabled():
             gradients = [p.grad for group in wrapper.param_groups
                          for p in group['params'] if has_dense_gradient(p)]
-            norm = nn.utils.get_total_norm([loss.float(), *gradients])
-            stop = not torch.isfinite(norm)  # the one wait
+            size = loss.float()
+            sizes = torch.stack([
+                size, nn.utils.get_total_norm(gradients).to(size)]).tolist()
+            stop = not all(map(math.isfinite, sizes))  # after the one wait
+            zero = 0 in sizes
         else:
+            zero = not loss
             stop = scaler.get_scale() < SMALLEST_SCALE or (
                 wrapper.cast_dtype == torch.bfloat16
                 and not torch.isfinite(loss))
         if stop:
             with self._patches:
                 self._stop(runner, loss)
+        self._zeros = self._zeros + 1 if zero else 0
+        if self._zeros == ZEROS:
+            print_log(
+                f'the loss or every gradient was exactly 0 in the last {ZEROS} '
+                'iterations: nothing is learned. tools/check_dataset.py tells '
+                'whether the data is used; docs/trouble.md', 'current',
+                logging.WARNING)
         self._losses = {}
 
     def _stop(self, runner: Runner, loss: Tensor) -> None:

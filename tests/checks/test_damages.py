@@ -30,7 +30,7 @@ COCO = [
      kinds.FILTERED, kinds.EMPTY_CLASS),
     (kinds.MALFORMED, d.edit(d.lose_list), kinds.NO_IMAGE, kinds.NO_CATEGORY,
      kinds.BACKGROUND, kinds.FILTERED, kinds.EMPTY_CLASS, kinds.EMPTY,
-     kinds.SHIFTED, kinds.UNLIKE),
+     kinds.SHIFTED, kinds.UNLIKE, kinds.UNUSED),
     (kinds.SAME_ID, d.edit(d.same_id), kinds.NO_IMAGE, kinds.FILTERED,
      kinds.BACKGROUND),
     (kinds.SHIFTED, d.edit(d.rename_category), kinds.OTHER, kinds.UNLIKE,
@@ -86,14 +86,14 @@ SEG = [
     (kinds.MAP_UNREADABLE, d.file('annotations/*/*.png', d.scribble)),
     (kinds.MAP_SIZE, d.file('annotations/*/*.png', d.resize)),
     (kinds.MAP_SIZE, d.file('images/*/*.jpg', lambda path, random:
-     d.resize(path, random).split(':')[0])),
+     d.resize(path, random).split(':')[0]), kinds.UNBATCHABLE),
     (kinds.MAP_CHANNELS, d.repaint(
         lambda labels, r: cv2.merge([labels] * 3))),
     (kinds.MAP_WRAPPED, d.repaint(d.sixteen_bits)),
     (kinds.LABEL_BEYOND, d.repaint(d.one_pixel)),
     (kinds.MAP_IGNORED, d.repaint(
         lambda labels, r: np.full_like(labels, r.choice([0, 255])))),
-    (kinds.EMPTY_CLASS, d.erase_label),
+    (kinds.EMPTY_CLASS, d.erase_label, kinds.MOSTLY_LOST),
     (kinds.OVERLAP, d.repeat('images/{}/*.jpg')),
 ]
 CLS = [

@@ -178,13 +178,69 @@ def test_images_are_read_as_the_pipeline_reads_them(bases, root):
     cfg.train_dataloader.dataset.pipeline[0].ignore_empty = True
     faults = check_data(cfg, ('train', )).faults
     assert faults == {
-        kinds.WRONG_SIZE: [f'{path}: 32x64, annotated as 64x64'],
+        kinds.WRONG_SIZE: [
+            f'{path}: 32x64, annotated as 64x64, which EXIF 6 turns'],
         kinds.IMAGE_SKIPPED: [
             f'{root}/images/training/00002.jpg: ignore_empty']}
     cfg.train_dataloader.dataset.pipeline[0].color_type = (
         'color_ignore_orientation')
     faults = check_data(cfg, ('train', )).faults
     assert faults[kinds.WRONG_SIZE] == [f'{path}: 64x32, annotated as 64x64']
+
+
+@pytest.mark.parametrize('family, size, turn, noted', [
+    ('coco', (64, 64), 6, True), ('seg', (64, 64), 6, True),
+    ('coco', (64, 64), 1, False), ('coco', (64, 32), 3, True),
+    ('coco', (64, 32), 8, False), ('cls', (64, 64), 6, False)])
+def test_turns_that_sizes_do_not_show(family, size, turn, noted, bases, root):
+    """An annotation of the image as it lies in the file, or as it is seen,
+    has one size."""
+    from PIL import Image
+    exif = Image.Exif()
+    exif[0x0112] = turn
+    path = next(root.glob('crops/training/circle/*') if family == 'cls' else
+                root.glob('images/training/00001.jpg'))
+    Image.new('RGB', size).save(path, exif=exif)
+    cfg = d.configure(bases(family), root)
+    if family == 'coco':
+        annotations = root / 'annotations/instances_training.json'
+        content = json.loads(annotations.read_text())
+        image = next(image for image in content['images']
+                     if image['file_name'] == path.name)
+        image['width'], image['height'] = size[::-1] if turn > 4 else size
+        annotations.write_text(json.dumps(content))
+    for brief in ({}, BRIEF):
+        report = check_data(cfg, ('train', ), CheckContext(**brief))
+        assert report.faults.get(kinds.IMAGE_TURNED) == (
+            [f'{path}: {turn}'] if noted else None)
+        assert kinds.WRONG_SIZE not in report.faults
+    step = cfg.train_dataloader.dataset.pipeline[0]
+    step.color_type = 'color_ignore_orientation'
+    assert kinds.IMAGE_TURNED not in check_data(cfg, ('train', )).faults
+
+
+def test_hidden_files_are_read_by_nobody(bases, root):
+    """macOS's twins of images."""
+    for pattern in ('crops/*/circle', 'images/*', 'annotations/*'):
+        for folder in root.glob(pattern):
+            if folder.is_dir():
+                (folder / '._00001.jpg').write_bytes(b'Mac OS X')
+                (folder / '._00001.png').write_bytes(b'Mac OS X')
+    for family in d.FAMILIES:
+        assert d.examine(bases(family), root).faults == {}
+
+
+def test_masks_of_no_image(bases, root):
+    """A run-length mask, in the brief check and in the whole."""
+    path = root / 'annotations/instances_training.json'
+    content = json.loads(path.read_text())
+    content['annotations'].append(dict(
+        content['annotations'][0], id=999, image_id=99,
+        segmentation=dict(size=[64, 64], counts=[0, 64 * 64])))
+    path.write_text(json.dumps(content))
+    for brief in ({}, BRIEF):
+        assert d.examine(bases('coco'), root, **brief).faults == {
+            kinds.NO_IMAGE: [f'{path}: annotation 999: image_id 99']}
 
 
 def test_labels_are_renamed_as_mmseg_renames_them(tmp_path):

@@ -2,6 +2,7 @@
 import itertools
 import math
 from pathlib import Path
+from unittest import mock
 
 import pytest
 import torch
@@ -61,6 +62,7 @@ class Planted(BaseModel):
         self.first, self.last = nn.Linear(48, 4), nn.Linear(4, 1)
         self.drop = nn.Dropout(0.5)
         self.where, self.value = where, float(value)
+        self.iteration = 0
 
     def forward(self, inputs, data_samples=None, mode='loss'):
         bad = any(sample.index == BAD for sample in data_samples)
@@ -73,7 +75,13 @@ class Planted(BaseModel):
         loss = self.last(self.drop(x)).square().mean()
         if bad and self.where == 'loss':
             loss = loss + self.value  # whose gradients are finite
-        return dict(loss_square=loss, loss_other=[x.square().mean()])
+        losses = dict(loss_square=loss, loss_other=[x.square().mean()])
+        self.iteration += 1
+        if self.where == 'zeros' and self.iteration > self.value:
+            losses = dict(loss_square=0 * loss)
+        if self.where == 'no gradient':
+            losses = dict(loss=0 * loss + 1)
+        return losses
 
 
 class Watch(Hook):
@@ -215,6 +223,31 @@ def test_finite_runs_are_unchanged(optim, tmp_path):
 def assert_not_patched(runner):
     assert 'backward' not in vars(runner.optim_wrapper)
     assert not runner.model._forward_hooks
+
+
+@pytest.mark.parametrize('where, value, lines', [
+    ('zeros', 0, 1), ('no gradient', 0, 1), ('zeros', 2, 1), ('zeros', 3, 0),
+    (None, 0, 0)])
+def test_nothing_to_learn_is_said_once(
+        where, value, lines, tmp_path, monkeypatch):
+    """In the last 10 of 12 iterations, not of less."""
+    said = mock.Mock()
+    monkeypatch.setattr(non_finite, 'print_log', said)
+    cfg = config(tmp_path, where, value)
+    cfg.train_cfg.max_epochs = 3
+    ResumableRunner.from_cfg(cfg).train()
+    assert said.call_count == lines
+    for call in said.call_args_list:
+        assert 'exactly 0 in the last 10 iterations' in call.args[0]
+
+
+def test_a_loss_of_0_under_a_loss_scale_is_said(amp, tmp_path, monkeypatch):
+    said = mock.Mock()
+    monkeypatch.setattr(non_finite, 'print_log', said)
+    cfg = config(tmp_path, 'zeros', 0, **amp)
+    cfg.train_cfg.max_epochs = 3
+    ResumableRunner.from_cfg(cfg).train()
+    assert said.call_count == 1
 
 
 def test_without_the_hook_nothing_stops(tmp_path):
