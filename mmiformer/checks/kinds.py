@@ -69,7 +69,7 @@ IMAGE_SKIPPED = _note('images that the loader skips', 'ignore_empty: training '
 IMAGE_TURNED = _note(
     'images that EXIF turns, of a size that does not show it', 'the loader '
     'turns or mirrors them; right only if they were annotated as a viewer '
-    'shows them, else imdecode_backend or color_type have to ignore it')
+    "shows them, else set color_type='color_ignore_orientation'")
 
 # COCO: the file and its entries.
 MALFORMED = _error('entries without what mmdet needs',
