@@ -6,6 +6,8 @@ from typing import Any, Iterator, List, Optional, Tuple
 
 from mmengine.config import Config, DictAction
 
+from .overrides import check_keys, read_config
+
 # The default hooks that mmengine removes by itself if they are None; of
 # another one it would fail.
 MMENGINE_HOOKS = ('runtime_info', 'timer', 'sampler_seed', 'logger',
@@ -52,15 +54,23 @@ def load_config(path: str, cfg_options: Optional[dict] = None,
     Args:
         path: The config file.
         cfg_options: Overrides, as ``--cfg-options`` gives them. A hook of
-            ``default_hooks`` can be removed by None.
+            ``default_hooks`` can be removed by None. The file's own variables
+            are overridden before its lines use them.
         work_dir: Where logs and checkpoints go; by default the config's
             ``work_dir``, or else ``work_dirs/`` and the config's path below
             its ``configs`` folder.
         launcher: ``none``, ``pytorch``, ``slurm`` or ``mpi``.
+
+    Raises:
+        ValueError: An override cannot be applied, or nothing reads it.
     """
-    cfg = Config.fromfile(path)
+    cfg, options = read_config(path, cfg_options or {})
+    check_keys(cfg, options)
     cfg.launcher = launcher
-    cfg.merge_from_dict(cfg_options or {})
+    try:
+        cfg.merge_from_dict(options)
+    except (KeyError, TypeError) as error:
+        raise ValueError(f'--cfg-options: {error}') from error
     hooks = cfg.get('default_hooks') or {}
     for name in {*hooks} - {*MMENGINE_HOOKS}:
         if hooks[name] is None:

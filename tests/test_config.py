@@ -1,11 +1,13 @@
 """Reading, overriding and walking configs."""
 import argparse
+import logging
 import os
 
 import pytest
 from mmengine.config import Config
 from mmengine.runner import CheckpointLoader
 
+from mmiformer import overrides
 from mmiformer.config import (
     as_list,
     find_datasets,
@@ -32,6 +34,102 @@ def test_overrides_and_work_dirs(configs, tmp_path):
     assert load_config(path, dict(work_dir='mine')).work_dir == 'mine'
     (tmp_path / 'own.py').write_text('a = 1')
     assert load_config(str(tmp_path / 'own.py')).work_dir == 'work_dirs/own'
+
+
+OWN = """
+classes, folder = ('a', 'b', 'c'), 'data/own/'
+max_epochs = 12
+pipeline = [dict(type='Resize', scale=8)]
+"""
+USE = """
+model = dict(type='Net', num_classes=len({0}classes))
+train_dataloader = dict(dataset=dict(
+    ann_file={0}folder + 'a.json', pipeline={0}pipeline))
+train_cfg = dict(max_epochs={0}max_epochs)
+test_dataloader = train_dataloader
+"""
+
+
+@pytest.fixture(params=['one file', 'base uses', 'child uses'])
+def own(request, tmp_path):
+    """A config that is made of its own variables."""
+    (tmp_path / 'base.py').write_text(
+        OWN + ('' if 'child' in request.param else USE.format('')))
+    (tmp_path / 'child.py').write_text("_base_ = ['./base.py']\n" + (
+        USE.format('_base_.') if 'child' in request.param else ''))
+    return tmp_path / (
+        'base.py' if request.param == 'one file' else 'child.py')
+
+
+def test_variables_are_overridden_before_they_are_used(own):
+    cfg = load_config(own, {
+        'classes': 'one', 'folder': 'data/mine', 'max_epochs': 3,
+        'pipeline.0.scale': 4, 'train_cfg.val_interval': 2,
+        'train_dataloader.batch_size': 4})
+    assert cfg.classes == ('one', ) and cfg.model.num_classes == 1
+    dataset = cfg.train_dataloader.dataset
+    assert dataset.ann_file == 'data/mine/a.json'
+    assert dataset.pipeline == [dict(type='Resize', scale=4)]
+    assert cfg.train_cfg == dict(max_epochs=3, val_interval=2)
+    assert cfg.filename == str(own)
+    # As ever: a setting is set where it is named, and nowhere else.
+    assert cfg.train_dataloader.batch_size == 4
+    assert 'batch_size' not in cfg.test_dataloader
+    assert load_config(own, {'classes': ['p', 'q']}).model.num_classes == 2
+
+
+def test_variables_of_a_framework_s_base(configs):
+    path = configs / 'mask_rcnn/iformer_s_1x.py'
+    before, cfg = load_config(path), load_config(path, dict(data_root='mine'))
+    assert before.data_root == 'data/coco/'
+    assert cfg.test_dataloader.dataset.data_root == 'mine/'
+    assert cfg.val_evaluator.ann_file == (
+        'mine/annotations/instances_val2017.json')
+    assert cfg.model.backbone == before.model.backbone
+
+
+@pytest.mark.parametrize('name', [
+    'mask_rcnn/iformer_s_custom.py', 'faster_rcnn/iformer_s_custom.py'])
+def test_the_templates_variables(name, configs):
+    cfg = load_config(configs / name, dict(
+        classes=['a', 'b', 'c'], data_root='mine', max_epochs=24))
+    assert cfg.model.roi_head.bbox_head.num_classes == 3
+    assert cfg.test_evaluator.ann_file == 'mine/annotations/val.json'
+    assert cfg.train_cfg.max_epochs == cfg.param_scheduler[1].end == 24
+
+
+def test_variables_that_cannot_be_overridden(tmp_path):
+    (tmp_path / 'lazy.py').write_text(
+        'from mmengine.config import read_base\n'
+        'from mmengine.model import BaseModel\n'
+        "root = 'a'\nmodel = dict(type=BaseModel, root=root)\n")
+    with pytest.raises(ValueError, match='root.*child config'):
+        load_config(tmp_path / 'lazy.py', dict(root='b'))
+    (tmp_path / 'own.py').write_text(OWN + USE.format(''))
+    with pytest.raises(ValueError, match='pipeline.*9'):
+        load_config(tmp_path / 'own.py', {'pipeline.9.scale': 4})
+    with pytest.raises(ValueError, match='9'):
+        load_config(tmp_path / 'own.py',
+                    {'train_dataloader.dataset.pipeline.9.scale': 4})
+
+
+def test_overrides_that_reach_nothing(configs, monkeypatch):
+    said = []
+    monkeypatch.setattr(
+        overrides, 'print_log', lambda text, logger, level: said.append(
+            (text, level)))
+    path = configs / 'mask_rcnn/iformer_s_1x.py'
+    with pytest.raises(ValueError, match='optim_wraper.*optim_wrapper'):
+        load_config(path, {'optim_wraper.x': 1})
+    load_config(path, {
+        'model.backbone.with_cp': True, 'find_unused_parameters': True,
+        'resume': True, 'train_dataloader.dataset.pipeline.0.type': 'A'})
+    assert not said
+    load_config(path, {'model.backbon.with_cp': True})
+    load_config(path, {'frobnicate': 1})
+    (near, level), (none, _) = said
+    assert 'model.backbone?' in near and 'no frobnicate' in none
+    assert level == logging.WARNING
 
 
 def test_every_hook_of_a_config_can_be_removed(configs):

@@ -2,10 +2,12 @@
 import json
 import os
 import pickle
+import shutil
 import subprocess
 import sys
 
 import cv2
+import numpy as np
 import pytest
 import torch
 from conftest import ROOT, call, refusal
@@ -62,6 +64,66 @@ def test_train_then_test(kind, metric, small, tmp_path):
     drawn = [p for p in (tmp_path / 'shown').rglob('*') if p.suffix in
              ('.png', '.jpg')]
     assert len(drawn) == 5
+
+
+@pytest.fixture
+def folders(small, tmp_path):
+    """The shapes, with the first two images also as 0.jpg of two folders."""
+    root = tmp_path / 'data'
+    shutil.copytree(small['seg'].parent / 'shapes', root)
+    path = root / 'annotations/instances_validation.json'
+    coco = json.loads(path.read_text())
+    for number, folder in enumerate(('day', 'night')):
+        for kind, suffix in (('images', 'jpg'), ('annotations', 'png')):
+            split = root / kind / 'validation'
+            (split / folder).mkdir()
+            shutil.copy(split / f'0000{number}.{suffix}',
+                        split / folder / f'0.{suffix}')
+        coco['images'].append(dict(coco['images'][number], id=10 + number,
+                                   file_name=f'{folder}/0.jpg'))
+        coco['annotations'] += [
+            dict(a, id=1000 * (number + 1) + a['id'], image_id=10 + number)
+            for a in coco['annotations'] if a['image_id'] == number]
+    path.write_text(json.dumps(coco))
+    return root
+
+
+@pytest.mark.parametrize('kind', ['seg', 'det'])
+def test_images_of_one_name_do_not_overwrite_each_other(
+        kind, small, folders, tmp_path):
+    options = [f'test_dataloader.dataset.data_root={folders}/']
+    if kind == 'det':
+        options.append('test_evaluator.ann_file='
+                       f'{folders}/annotations/instances_validation.json')
+    call('test.py', small[kind], small[f'{kind}_weights'], '--work-dir',
+         tmp_path, '--out', tmp_path / 'out.pkl', '--show-dir',
+         tmp_path / 'shown', '--cfg-options', *options)
+    kept = [path for path in (tmp_path / 'shown').rglob('*.*')
+            if path.suffix in ('.png', '.jpg')]
+    if kind == 'seg':
+        kept += (tmp_path / 'out.pkl').glob('*.png')
+    assert len(kept) == 7 * (1 + (kind == 'seg'))
+    names = ('00000', '00001')
+    for same, own in zip(('day_0', 'night_0'), names):
+        copies = [path for path in kept if same in path.name]
+        assert copies
+        for path in copies:
+            difference = {name: np.abs(read(path) - read(path.with_name(
+                path.name.replace(same, name)))).mean() for name in names}
+            # mmdet draws in colours at random; maps are the same.
+            assert min(difference, key=difference.get) == own
+            assert kind == 'det' or difference[own] == 0
+
+
+def read(path):
+    return cv2.imread(str(path)).astype(float)
+
+
+def test_images_without_maps(small, tmp_path):
+    call('test.py', small['seg'], small['seg_weights'], '--work-dir', tmp_path,
+         '--out', tmp_path / 'out', '--cfg-options',
+         'test_dataloader.dataset.data_prefix.seg_map_path=None')
+    assert len([*(tmp_path / 'out').glob('*.png')]) == 5
 
 
 def test_predictions_of_a_bare_config(small, tmp_path):

@@ -15,10 +15,12 @@ from mmiformer.checks import check_start
 from mmiformer.config import (
     add_common_arguments,
     as_list,
+    find_datasets,
     load_config,
     type_name,
 )
 from mmiformer.engine.launch import start_processes
+from mmiformer.engine.outputs import UniqueNamesHook
 from mmiformer.engine.tta import use_tta
 
 # By scope: hook and visualizer that draw predictions, for configs without.
@@ -77,6 +79,8 @@ def keep_predictions(cfg: Config, out: str) -> None:
         for evaluator in evaluators:
             if type_name(evaluator) in MAP_METRICS:
                 evaluator.update(output_dir=out, keep_results=True)
+                if without_maps(cfg):
+                    cfg.test_evaluator = dict(evaluator, format_only=True)
                 return
         raise ValueError('--out needs a test_evaluator of type '
                          f'{" or ".join(MAP_METRICS)}')
@@ -85,6 +89,19 @@ def keep_predictions(cfg: Config, out: str) -> None:
                          'segmentation')
     kind = 'DumpDetResults' if scope == 'mmdet' else 'DumpResults'
     cfg.test_evaluator = [*evaluators, dict(type=kind, out_file_path=out)]
+
+
+def without_maps(cfg: Config) -> bool:
+    """Whether images have no label maps; if so, the config reads none."""
+    found = False
+    for dataset in find_datasets(cfg.test_dataloader.dataset):
+        prefix = dataset.get('data_prefix') or {}
+        if prefix.get('img_path') and not prefix.get('seg_map_path'):
+            found = True
+            prefix.pop('seg_map_path', None)
+            dataset.pipeline = [step for step in dataset.pipeline
+                                if type_name(step) != 'LoadAnnotations']
+    return found
 
 
 class StrictRunner(Runner):
@@ -122,6 +139,8 @@ def main() -> None:
     # For TTA the detector has lost its mask head, which the checkpoint has.
     boxes_only = args.tta and cfg.get('default_scope') == 'mmdet'
     runner = (Runner if boxes_only else StrictRunner).from_cfg(cfg)
+    if args.out or args.show_dir:
+        runner.register_hook(UniqueNamesHook())
     with mmengine_history():
         runner.test()
 

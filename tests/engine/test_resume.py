@@ -12,7 +12,8 @@ import pytest
 import torch
 from conftest import ROOT
 from mmengine.config import Config
-from mmengine.registry import DATASETS, MODELS
+from mmengine.evaluator import BaseMetric
+from mmengine.registry import DATASETS, METRICS, MODELS
 from mmengine.runner import Runner
 from torch import nn
 from torch.utils.data import Dataset
@@ -52,6 +53,9 @@ class Restless(nn.Module):
         self.weight = nn.Parameter(torch.zeros(()))
         self.seen = []
 
+    def val_step(self, data):
+        return [{}]
+
     def train_step(self, data, optim_wrapper):
         self.seen.append(data.mean().item())
         target = data.mean() + torch.rand(())
@@ -61,7 +65,7 @@ class Restless(nn.Module):
 
 
 def config(work_dir, max_epochs=2, batch=2, length=7, by_epoch=True,
-           counts=1):
+           counts=1, lr=0.1, schedule=None, **more):
     """Of a run of 4 iterations an epoch."""
     loop = (dict(by_epoch=True, max_epochs=max_epochs) if by_epoch else
             dict(by_epoch=False, max_iters=4 * max_epochs))
@@ -73,12 +77,13 @@ def config(work_dir, max_epochs=2, batch=2, length=7, by_epoch=True,
                 type='DefaultSampler' if by_epoch else 'InfiniteSampler'),
             collate_fn=dict(type='default_collate')),
         train_cfg=loop,
-        optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1),
+        optim_wrapper=dict(optimizer=dict(type='SGD', lr=lr),
                            accumulative_counts=counts),
         default_hooks=dict(checkpoint=dict(
             type='CheckpointHook', interval=1 if by_epoch else 4,
             by_epoch=by_epoch)),
-        randomness=dict(seed=0), experiment_name=os.urandom(8).hex()))
+        param_scheduler=schedule, randomness=dict(seed=0),
+        experiment_name=os.urandom(8).hex(), **more))
 
 
 def run(work_dir, *args, resumed=False, hook=None, **kwargs):
@@ -99,6 +104,19 @@ def test_the_runner_is_ours_unless_the_config_names_one(tmp_path):
     assert type(build_runner(cfg)) is Runner
     cfg.update(runner_type='mmiformer.ResumableRunner', experiment_name='own')
     assert type(build_runner(cfg)) is ResumableRunner
+
+
+@pytest.fixture
+def bell():
+    """A loop without end fails the test instead of holding it up."""
+    def ring(number, frame):
+        raise TimeoutError
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.alarm(60)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
 
 
 def full_after(count, monkeypatch):
@@ -185,9 +203,12 @@ def test_what_a_resumed_run_takes_from_its_checkpoint(tmp_path):
     assert cfg.resume and cfg.load_from == str(tmp_path / 'epoch_1.pth')
     assert cfg.randomness == dict(deterministic=True, seed=0)
     assert cfg.model.backbone.init_cfg is None
-    for content in ({}, dict(meta=dict(epoch=1))):
+    meta = dict(epoch=1, iter=4)  # best_*.pth have it
+    cfg.param_scheduler = STEPS
+    for content in ({}, dict(meta=dict(epoch=1)), dict(meta=meta),
+                    dict(meta=meta, optimizer={})):
         torch.save(dict(state_dict={}, **content), tmp_path / 'weights.pth')
-        with pytest.raises(ValueError, match='weights.pth.*load_from'):
+        with pytest.raises(ValueError, match='weights.pth.*load_from.*epoch_'):
             prepare_resume(cfg, str(tmp_path / 'weights.pth'))
     with pytest.raises(FileNotFoundError, match='gone.pth'):
         prepare_resume(cfg, 'gone.pth')
@@ -293,7 +314,7 @@ def read_logs(work_dir):
     (dict(length=3), 'images 7 -> 3'), (dict(length=20), 'images 7 -> 20')])
 @pytest.mark.parametrize('by_epoch', [True, False])
 def test_other_data_is_said_and_neither_hangs_nor_skips(
-        change, said, by_epoch, tmp_path):
+        change, said, by_epoch, tmp_path, bell):
     """The whole third epoch is trained on."""
     cut(tmp_path, 5, by_epoch=by_epoch)  # in the second epoch
     resumed = run(tmp_path, 3, resumed=True, by_epoch=by_epoch, **change)
@@ -305,10 +326,115 @@ def test_other_data_is_said_and_neither_hangs_nor_skips(
         assert len(resumed.model.seen) == 12 - 6
 
 
-def test_the_same_data_is_not_said_to_be_another(tmp_path):
-    cut(tmp_path, 1)
-    run(tmp_path, resumed=True)
-    assert 'batch_size' not in read_logs(tmp_path)
+@pytest.mark.parametrize('change, batches', [
+    (dict(batch=1), 7), (dict(length=9), 5), (dict(batch=7), 1)])
+def test_other_data_after_two_whole_epochs(change, batches, tmp_path, bell):
+    run(tmp_path)
+    resumed = run(tmp_path, 3, resumed=True, **change)
+    assert len(resumed.model.seen) == batches
+    assert (resumed.epoch, resumed.iter) == (3, 3 * batches)
+
+
+def test_fewer_batches_where_gradients_accumulate(tmp_path, bell):
+    """mmengine divides by what it takes to be left of the run."""
+    cut(tmp_path, 5, counts=2)
+    resumed = run(tmp_path, resumed=True, counts=2, batch=4)
+    assert (len(resumed.model.seen), resumed.iter) == (2, 4)
+
+
+def test_what_does_not_differ_is_not_said(tmp_path):
+    cut(tmp_path, 1, schedule=STEPS)
+    run(tmp_path, resumed=True, schedule=STEPS)
+    log = read_logs(tmp_path)
+    assert 'batch_size' not in log and 'schedule' not in log
+
+
+WARM_UP = dict(type='LinearLR', start_factor=0.5, begin=0, end=6,
+               by_epoch=False)
+STEPS = [WARM_UP, dict(type='MultiStepLR', milestones=[1], by_epoch=True)]
+LATER = [WARM_UP, dict(type='MultiStepLR', milestones=[2, 3], by_epoch=True)]
+
+
+@pytest.mark.parametrize('change, said, rate', [
+    (dict(schedule=LATER), 'milestones [1] -> [2, 3]', 0.01),
+    (dict(schedule=STEPS, lr=0.4), 'lr 0.1 -> 0.4', 0.04),
+    (dict(schedule=STEPS[:1]), 'schedulers 2 -> 1', 0.1),
+    (dict(), 'schedulers 2 -> 0', 0.1)])
+def test_the_schedule_of_the_config_holds(change, said, rate, tmp_path):
+    """At the step where the run is; here in the third of three epochs."""
+    run(tmp_path, schedule=STEPS)
+    rates = []
+    resumed = run(tmp_path, 3, resumed=True, hook=lambda runner: record(
+        runner, rates), **change)
+    assert said in read_logs(tmp_path)
+    assert rates == pytest.approx([rate] * 4)
+    assert resumed.iter == 12
+
+
+def test_warm_up_is_resumed_where_the_run_is(tmp_path):
+    whole, rates = [], []
+    change = dict(schedule=STEPS[:1], lr=0.4)
+    run(tmp_path / 'whole', hook=lambda runner: record(runner, whole),
+        **change)
+    cut(tmp_path / 'cut', 2, schedule=STEPS[:1])
+    run(tmp_path / 'cut', resumed=True, hook=lambda runner: record(
+        runner, rates), **change)
+    assert rates == pytest.approx(whole[3:])
+
+
+def record(runner, rates):
+    """The learning rate of every iteration."""
+    step = runner.model.train_step
+
+    def train_step(data, optim_wrapper):
+        rates.append(optim_wrapper.param_groups[0]['lr'])
+        return step(data, optim_wrapper)
+
+    runner.model.train_step = train_step
+
+
+def test_another_optimizer_is_refused(tmp_path):
+    run(tmp_path, 1)
+    cfg = config(tmp_path)
+    cfg.optim_wrapper.optimizer = dict(type='Adam', lr=0.1)
+    prepare_resume(cfg)
+    with pytest.raises(CheckpointError, match='betas.*load_from'):
+        build_runner(cfg).train()
+
+
+def test_a_checkpoint_between_two_steps_is_said(tmp_path):
+    """After 4 iterations, with a step after every third."""
+    run(tmp_path, 1, counts=3)  # its last iteration is a step
+    assert 'gradients' not in read_logs(tmp_path)
+    run(tmp_path, 3, resumed=True, counts=3)
+    assert 'gradients' not in read_logs(tmp_path)
+    (tmp_path / 'epoch_3.pth').unlink()
+    run(tmp_path, 3, resumed=True, counts=3)
+    assert 'gradients of 2 iterations' in read_logs(tmp_path)
+
+
+@METRICS.register_module()
+class Constant(BaseMetric):
+    """Never better."""
+
+    def process(self, data_batch, data_samples):
+        self.results.append(0)
+
+    def compute_metrics(self, results):
+        return dict(score=0.5)
+
+
+@pytest.mark.parametrize('iteration', [4, 7])
+def test_early_stopping_counts_on(iteration, tmp_path):
+    """The first validation is the best, two more are waited for."""
+    loader = config(tmp_path).train_dataloader
+    more = dict(
+        max_epochs=5, val_cfg={}, val_evaluator=dict(type='Constant'),
+        val_dataloader=dict(loader, sampler=dict(type='DefaultSampler')),
+        custom_hooks=[dict(type='EarlyStoppingHook', monitor='score',
+                           rule='greater', patience=2)])
+    cut(tmp_path, iteration, **more)
+    assert run(tmp_path, resumed=True, **more).epoch == 3
 
 
 @pytest.mark.parametrize('kind', [

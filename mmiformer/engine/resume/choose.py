@@ -67,10 +67,17 @@ def _choose(cfg: Config, checkpoint: Optional[str]
     else:
         content = read_checkpoint(checkpoint)
     meta = content.get('meta')
+    needed = ['optimizer', *['param_schedulers'] * bool(
+        cfg.get('param_scheduler'))]
+    missing = [name for name in needed if name not in content]
     if not isinstance(meta, dict) or 'iter' not in meta:
+        missing = ['meta', *missing]
+    if missing:
         raise ValueError(
-            f'{checkpoint} holds weights but no state of a run; to start from '
-            'its weights, use --cfg-options load_from=... instead of --resume')
+            f'{checkpoint} holds weights but no {", ".join(missing)} of a '
+            'run; to start from its weights, use --cfg-options load_from=... '
+            'instead of --resume; to resume the run, name one of its '
+            'epoch_*.pth or iter_*.pth')
     return checkpoint, meta.get('seed')
 
 

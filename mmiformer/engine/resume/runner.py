@@ -8,7 +8,7 @@ from typing import Dict, Iterator, List, Optional, Tuple, Union
 
 import torch
 from mmengine.dist import all_gather_object, all_reduce, is_main_process
-from mmengine.hooks import Hook
+from mmengine.hooks import EarlyStoppingHook, Hook
 from mmengine.optim import OptimWrapperDict
 from mmengine.runner import IterBasedTrainLoop, Runner
 from torch.utils.data import DataLoader
@@ -23,12 +23,15 @@ from .sampler import (
     make_seeded,
     training_flag,
 )
+from .schedule import read_schedules, saved_states
 
 SIGTERM_POLL_INTERVAL = 10  # iterations between all-reduces
+OTHER = ('; to start from its weights, use --cfg-options load_from=... instead '
+         'of --resume')
 
 
 class CheckpointError(OSError):
-    """A checkpoint could not be written."""
+    """A checkpoint could not be written, or is of another optimizer."""
 
 
 @RUNNERS.register_module()
@@ -47,9 +50,11 @@ class ResumableRunner(Runner):
     """
 
     _meta: Optional[dict] = None  # of the checkpoint that was loaded
+    _saved_schedulers: Union[None, list, dict] = None  # likewise
     _rng_before_val: Optional[dict] = None
     _epoch_start: Tuple[int, int] = (0, 0)  # epoch, iterations before it
     _skipped = 0  # batches of the first epoch after resuming
+    _epoch_was_cut = False  # by SIGTERM, whether or not it starts again
     _terminated = False  # this process got SIGTERM
     _stopping = False  # any did
     _temporary: Optional[Path] = None  # saved on SIGTERM, superseded later
@@ -113,12 +118,54 @@ class ResumableRunner(Runner):
         with mmengine_history():
             checkpoint = super().load_checkpoint(*args, **kwargs)
         self._meta = checkpoint.get('meta')
+        self._saved_schedulers = checkpoint.get('param_schedulers')
         return checkpoint
 
     def resume(self, filename: str, *args, **kwargs) -> None:
-        """Like mmengine's; a file saved on SIGTERM is removed when the next
-        checkpoint is written."""
-        super().resume(filename, *args, **kwargs)
+        """Like mmengine's; the config's learning rates and schedules hold,
+        and other data makes the epoch start again. What differs is logged.
+
+        A file saved on SIGTERM is removed when the next checkpoint is
+        written.
+
+        Raises:
+            CheckpointError: It is of another optimizer.
+        """
+        self.optim_wrapper = self.build_optim_wrapper(self.optim_wrapper)
+        if self.param_schedulers is not None:
+            self.param_schedulers = self.build_param_scheduler(
+                self.param_schedulers)
+        schedules = read_schedules(self.optim_wrapper, self.param_schedulers)
+        try:
+            super().resume(filename, *args, **kwargs)
+        except ValueError as error:  # of torch: other parameter groups
+            raise CheckpointError(f'{filename}: {error}{OTHER}') from error
+        if isinstance(self.train_dataloader.batch_sampler,
+                      SeededBatchSampler):
+            self._skipped = self._resumed_batch()
+        changes = []
+        for name, schedule in schedules.items():
+            if missing := schedule.missing():
+                raise CheckpointError(
+                    f'{filename} is of another optimizer, without '
+                    f'{", ".join(missing)}{OTHER}')
+            if found := schedule.changes(
+                    saved_states(self._saved_schedulers, name)):
+                schedule.apply(self.iter, self.epoch)
+                changes += found
+        if changes:
+            self.logger.warning(
+                'the schedule is not that of the checkpoint '
+                f'({", ".join(changes)}): resuming with the config\'s, at '
+                f'iteration {self.iter}')
+        if lost := self._meta.get('accumulated'):
+            self.logger.warning(
+                f'the checkpoint was saved before the optimizer\'s step: the '
+                f'gradients of {lost} iterations are lost; let its interval '
+                'be a multiple of accumulative_counts')
+        for hook, state in zip(self._stopping_hooks(),
+                               self._meta.get('early_stopping') or []):
+            vars(hook).update(state)
         path = Path(filename).absolute()
         if (self._meta.get('sigterm')
                 and path.parent == Path(self.work_dir).absolute()):
@@ -172,6 +219,24 @@ class ResumableRunner(Runner):
         self.logger.warning(f'SIGTERM: saved {path}; continue with --resume')
         sys.exit(128 + signal.SIGTERM)
 
+    def _stopping_hooks(self) -> List[EarlyStoppingHook]:
+        """mmengine keeps no state of theirs."""
+        return [hook for hook in self.hooks
+                if isinstance(hook, EarlyStoppingHook)]
+
+    def run_state(self) -> dict:
+        """For a checkpoint's ``meta``, what mmengine does not keep."""
+        wrapper, state = self.optim_wrapper, {}
+        if not (isinstance(wrapper, OptimWrapperDict)
+                or wrapper.should_update()):
+            state['accumulated'] = (
+                wrapper._inner_count % wrapper._accumulative_counts)
+        if hooks := self._stopping_hooks():
+            state['early_stopping'] = [
+                dict(wait_count=hook.wait_count, best_score=hook.best_score)
+                for hook in hooks]
+        return state
+
     def data_settings(self) -> dict:
         """What the order of the batches depends on."""
         loader = self.train_dataloader
@@ -187,8 +252,7 @@ class ResumableRunner(Runner):
         loop, loader = self.train_loop, self.train_dataloader
         sampler = loader.batch_sampler
         if isinstance(sampler, SeededBatchSampler):
-            sampler.epoch, sampler.start = loop.epoch, self._resumed_batch()
-            self._skipped = sampler.start
+            sampler.epoch, sampler.start = loop.epoch, self._skipped
             if isinstance(loop, IterBasedTrainLoop):
                 loop.dataloader_iterator = SkippingIterator(
                     type(loop.dataloader_iterator)(loader), loop.iter)
@@ -211,11 +275,15 @@ class ResumableRunner(Runner):
             now, batch=loop.iter - loop.epoch * now['batches'])
         changes = [f'{name} {saved.get(name)} -> {value}'
                    for name, value in now.items() if saved.get(name) != value]
+        self._epoch_was_cut = bool(saved['batch'])
         if isinstance(loop, IterBasedTrainLoop):
             batch, where = loop.iter, f'after {loop.iter} batches'
         elif changes or not 0 <= saved['batch'] <= now['batches']:
             batch, where = 0, f'at the beginning of epoch {loop.epoch + 1}'
             changes = changes or [f'batch {saved["batch"]}']
+            # Iterations count as if all epochs had been of this length, as
+            # mmengine takes them to be where it accumulates gradients.
+            loop._iter = loop.epoch * now['batches']
         else:
             batch = saved['batch']
         if changes:
@@ -233,7 +301,7 @@ class ResumableRunner(Runner):
         loop._decide_current_val_interval()
         done, last = loop.iter, loop.max_iters
         if not isinstance(loop, IterBasedTrainLoop):
-            if self._skipped:
+            if self._epoch_was_cut:
                 return False
             done, last = loop.epoch, loop.max_epochs
         return done >= max(loop.val_begin, 1) and (
@@ -269,6 +337,7 @@ class _ResumeHook(Hook):
         runner._rng_before_val = None
 
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
+        checkpoint['meta'].update(runner.run_state())
         if isinstance(runner.train_dataloader.batch_sampler,
                       SeededBatchSampler):
             meta, (epoch, first) = checkpoint['meta'], runner._epoch_start
