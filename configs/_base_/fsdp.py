@@ -17,6 +17,3 @@ strategy = dict(
         optim_state_dict_config=dict(
             type='FullOptimStateDictConfig', rank0_only=False,
             offload_to_cpu=True)))
-# mmengine 0.10.7's FlexibleRunner counts an iteration too many in a checkpoint
-# that it saves again after the best score, and would resume one too late.
-default_hooks = dict(checkpoint=dict(save_best=None))

@@ -187,7 +187,9 @@ def test_fsdp_trains_and_resumes(config, alone, tmp_path):
     """Sharded by blocks over two processes, by the FlexibleRunner: the same
     weights as one process has, in one file of the usual names."""
     sharded = tmp_path / 'fsdp.py'
-    sharded.write_text(f'_base_ = {[str(config), str(FSDP)]!r}')
+    sharded.write_text(
+        f'_base_ = {[str(config), str(FSDP)]!r}\n'
+        'default_hooks = dict(checkpoint=dict(save_best=None))')
     plain = ['--work-dir', tmp_path / 'one', '--cfg-options',
              'train_dataloader.dataset.pipeline.2.prob=0.',
              'train_dataloader.dataset.indices=4',  # each batch is all of it
