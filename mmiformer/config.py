@@ -7,6 +7,7 @@ from typing import Any, Iterator, List, Optional, Tuple
 from mmengine.config import Config, DictAction
 
 from .overrides import check_keys, read_config
+from .zoo import config_path
 
 # The default hooks that mmengine removes by itself if they are None; of
 # another one it would fail.
@@ -52,7 +53,8 @@ def load_config(path: str, cfg_options: Optional[dict] = None,
     """Reads a config and applies the command line to it.
 
     Args:
-        path: The config file.
+        path: The config file, or one of ours by its path below ``configs/``,
+            with or without that.
         cfg_options: Overrides, as ``--cfg-options`` gives them. A hook of
             ``default_hooks`` can be removed by None. The file's own variables
             are overridden before its lines use them.
@@ -64,6 +66,8 @@ def load_config(path: str, cfg_options: Optional[dict] = None,
     Raises:
         ValueError: An override cannot be applied, or nothing reads it.
     """
+    if not Path(path).is_file():
+        path = config_path(str(path).removeprefix('configs/'))
     cfg, options = read_config(path, cfg_options or {})
     check_keys(cfg, options)
     cfg.launcher = launcher

@@ -1,7 +1,9 @@
 """A trained model, and an image prepared for it as in testing."""
 import textwrap
+import warnings
+from copy import deepcopy
 from types import SimpleNamespace
-from typing import Any, Dict, List, Tuple
+from typing import Any, Dict, List, Optional, Tuple, Union
 
 import numpy as np
 import torch
@@ -12,7 +14,7 @@ from mmengine.registry import DATASETS, MODELS, DefaultScope
 from torch import nn
 
 from ..backbone.hub import read_checkpoint
-from ..config import type_name
+from ..config import find_datasets, load_config, type_name
 from ..engine.hooks import LoadBackboneHook
 
 
@@ -37,6 +39,12 @@ def load_model(cfg: Config, checkpoint: str) -> nn.Module:
         settings.setdefault('data_preprocessor', preprocessor)
     with _scope(cfg):
         model = MODELS.build(settings)
+    _load_weights(model, checkpoint)
+    return model.to(get_device()).eval()
+
+
+def _load_weights(model: nn.Module, checkpoint: str) -> None:
+    """Every tensor of the model, or it raises."""
     content = read_checkpoint(checkpoint)
     LoadBackboneHook().after_load_checkpoint(
         SimpleNamespace(model=model), content)
@@ -46,7 +54,77 @@ def load_model(cfg: Config, checkpoint: str) -> nn.Module:
         # It may list every tensor of the model.
         reason = textwrap.shorten(str(error), 600)
         raise ValueError(f'{checkpoint}: {reason}') from None
-    return model.to(get_device()).eval()
+
+
+def inferencer(config: Union[str, Config], checkpoint: str,
+               cfg_options: Optional[dict] = None) -> Any:
+    """The inferencer of the framework that a config is for.
+
+    It takes paths and arrays, which are ``(H, W, 3)`` uint8 in BGR order. The
+    names and colours of the classes are those of the config's test data set.
+    No code in the checkpoint is run, and none of its settings are used.
+
+    Args:
+        config: Of mmdet, mmseg or mmpretrain: a file, one of ours by name
+            (``mask_rcnn/iformer_s_1x``), or a loaded one.
+        checkpoint: As of :func:`load_model`.
+        cfg_options: Overrides by dotted key, for a file.
+
+    Returns:
+        mmdet's ``DetInferencer``, mmseg's ``MMSegInferencer`` or mmpretrain's
+        ``ImageClassificationInferencer``, on a GPU if there is one.
+
+    Raises:
+        FileNotFoundError, ConnectionError, ValueError: As of
+            :func:`load_model`, and if the config is for another framework.
+    """
+    cfg = (deepcopy(config) if isinstance(config, Config)
+           else load_config(config, cfg_options))
+    scope = cfg.get('default_scope')
+    if scope not in ('mmdet', 'mmseg', 'mmpretrain'):
+        raise ValueError(f"default_scope={scope!r}: expected 'mmdet', 'mmseg' "
+                         "or 'mmpretrain'")
+    # Inferencers look for a plain data set, and for its steps by name.
+    dataset = cfg.test_dataloader.dataset = next(
+        find_datasets(cfg.test_dataloader.dataset))
+    for step in dataset.pipeline:
+        if not isinstance(step['type'], str):
+            step['type'] = type_name(step)
+    meta = _read_meta(cfg)
+    with _scope(cfg), warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        if scope == 'mmpretrain':
+            from mmpretrain.apis import ImageClassificationInferencer
+            model = load_model(cfg, checkpoint)
+            # As its get_model does it.
+            model._config, model._dataset_meta = cfg, meta
+            return ImageClassificationInferencer(model)
+        if scope == 'mmdet':
+            from mmdet.apis import DetInferencer as Inferencer
+            meta.setdefault('palette', 'random')
+            cfg.setdefault('visualizer', dict(type='DetLocalVisualizer'))
+        else:
+            from mmseg.apis import MMSegInferencer as Inferencer
+            cfg.setdefault('visualizer', dict(type='SegLocalVisualizer'))
+        # Weights and names follow: by itself it would read the file with less
+        # care, and take names from it, or those of another data set.
+        result = Inferencer(model=cfg)
+    result.show_progress = False
+    _load_weights(result.model, checkpoint)
+    result.model.dataset_meta = result.visualizer.dataset_meta = meta
+    return result
+
+
+def _read_meta(cfg: Config) -> Dict[str, Any]:
+    """The names and colours of a test data set's classes."""
+    with _scope(cfg):  # lazy: its files need not exist
+        dataset = DATASETS.build(
+            dict(cfg.test_dataloader.dataset, lazy_init=True, pipeline=[]))
+    if not dataset.metainfo.get('classes'):
+        raise ValueError('the test data set has no class names: give it '
+                         'metainfo=dict(classes=...)')
+    return {key: list(dataset.metainfo[key]) for key in ('classes', 'palette')
+            if dataset.metainfo.get(key)}
 
 
 def class_names(cfg: Config) -> List[str]:
@@ -55,13 +133,7 @@ def class_names(cfg: Config) -> List[str]:
     Raises:
         ValueError: The data set has none.
     """
-    with _scope(cfg):  # lazy: its files need not exist
-        dataset = DATASETS.build(
-            dict(cfg.test_dataloader.dataset, lazy_init=True, pipeline=[]))
-    if not dataset.metainfo.get('classes'):
-        raise ValueError('the test data set has no class names: give it '
-                         'metainfo=dict(classes=...)')
-    return list(dataset.metainfo['classes'])
+    return _read_meta(cfg)['classes']
 
 
 def read_image(cfg: Config, model: nn.Module, path: str

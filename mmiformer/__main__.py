@@ -1,0 +1,4 @@
+"""``python -m mmiformer``, as the command ``mmiformer``."""
+from .cli import main
+
+main()

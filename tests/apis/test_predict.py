@@ -1,0 +1,234 @@
+"""Predictions of files: the same as in testing, and what is written."""
+import csv
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.dataset import Compose, pseudo_collate
+from mmengine.logging import HistoryBuffer
+from mmengine.registry import DefaultScope
+from pycocotools.coco import COCO
+from tiny_models import save
+
+import mmiformer
+from mmiformer.apis.inference import load_model
+from mmiformer.apis.predict import (
+    NotReadError,
+    Source,
+    find_sources,
+    load_predictor,
+)
+
+
+@pytest.fixture
+def images(tmp_path, monkeypatch):
+    """Two images of one name, one that is none, and a hidden file."""
+    monkeypatch.chdir(tmp_path)
+    random = np.random.RandomState(0)
+    (tmp_path / 'in' / 'sub').mkdir(parents=True)
+    for name in ('a.png', 'sub/a.png'):
+        cv2.imwrite(f'in/{name}', random.randint(0, 255, (60, 80, 3), np.uint8))
+    Path('in/._a.png').touch()
+    Path('in/notes.txt').touch()
+    return tmp_path / 'in'
+
+
+@pytest.fixture
+def video(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    writer = cv2.VideoWriter(
+        'clip.avi', cv2.VideoWriter_fourcc(*'MJPG'), 10, (80, 64))
+    for shade in range(0, 250, 50):
+        writer.write(np.full((64, 80, 3), shade, np.uint8))
+    writer.release()
+    return 'clip.avi'
+
+
+def as_in_testing(config, checkpoint, path):
+    """What tools/test.py computes for an image: the test pipeline and
+    test_step, without an inferencer."""
+    cfg = Config.fromfile(config)
+    model = load_model(cfg, checkpoint)
+    with DefaultScope.overwrite_default_scope(cfg.default_scope):
+        pipeline = Compose([step for step in cfg.test_pipeline
+                            if not step['type'].endswith('Annotations')])
+    with torch.no_grad():
+        return model.test_step(pseudo_collate([
+            pipeline(dict(img_path=path, img_id=0))]))[0].cpu()
+
+
+def test_boxes_and_masks_are_those_of_testing(configs, images):
+    config, weights = save(configs, 'mask_rcnn', 'det')
+    expected = as_in_testing(config, weights, 'in/a.png').pred_instances
+    inferencer = mmiformer.inferencer(config, weights)
+    assert type(inferencer).__name__ == 'DetInferencer'
+    found = inferencer('in/a.png', return_datasamples=True)['predictions'][0]
+    assert len(expected.scores) > 1
+    for key in ('bboxes', 'labels', 'scores', 'masks'):
+        assert torch.equal(torch.as_tensor(expected[key]),
+                           torch.as_tensor(found.pred_instances[key]))
+    # As the command writes them, from the file and from an array in BGR.
+    predictor = load_predictor(
+        config, weights, out=Path('out'), threshold=0., draw=False)
+    summary = predictor.predict(Source('in/a.png', 'a'))
+    assert (summary.width, summary.height) == (80, 60)
+    content = json.loads(Path('out/preds/a.json').read_text())
+    assert content['file'] == 'in/a.png'
+    np.testing.assert_array_equal(
+        np.float32(content['bboxes']), expected.bboxes)
+    assert content['names'] == [
+        ('circle', 'square', 'triangle')[label] for label in expected.labels]
+    counts = sorted((content['names'].count(name), name)
+                    for name in set(content['names']))[::-1]
+    assert sorted(summary.text.split(', ')) == sorted(
+        f'{number} {name}' for number, name in counts)
+
+
+def test_label_maps_are_those_of_testing(configs, images):
+    config, weights = save(configs, 'fpn_ade20k', 'seg')
+    expected = as_in_testing(
+        config, weights, 'in/a.png').pred_sem_seg.data[0].numpy()
+    inferencer = mmiformer.inferencer(config, weights)
+    assert type(inferencer).__name__ == 'MMSegInferencer'
+    np.testing.assert_array_equal(
+        inferencer('in/a.png')['predictions'], expected)
+    predictor = load_predictor(config, weights, out=Path('out'))
+    summary = predictor.predict(Source('in/a.png', 'a'))
+    np.testing.assert_array_equal(
+        cv2.imread('out/preds/a.png', cv2.IMREAD_UNCHANGED), expected)
+    names = ('background', 'circle', 'square', 'triangle')
+    share, name = summary.text.split(', ')[0].split()
+    number = (expected == names.index(name)).mean()
+    assert share == f'{number:.0%}'
+    # Drawn in the data set's colours, four parts of five.
+    drawn, image = cv2.imread('out/vis/a.png'), cv2.imread('in/a.png')
+    palette = np.array(inferencer.model.dataset_meta['palette'])[:, ::-1]
+    blend = 0.8 * palette[expected] + 0.2 * image
+    assert np.mean(np.abs(drawn - blend).max(2) < 3) > 0.8  # labels on top
+
+
+def test_scores_are_those_of_testing(configs, images):
+    config, weights = save(configs, 'imagenet', 'cls')
+    expected = as_in_testing(config, weights, 'in/a.png').pred_score.numpy()
+    inferencer = mmiformer.inferencer(config, weights)
+    assert type(inferencer).__name__ == 'ImageClassificationInferencer'
+    found = inferencer('in/a.png')[0]
+    np.testing.assert_array_equal(found['pred_scores'], expected)
+    names = np.array(('circle', 'square', 'triangle'))
+    assert found['pred_class'] == names[expected.argmax()]
+    predictor = load_predictor(config, weights, out=Path('out'))
+    summary = predictor.predict(Source('in/a.png', 'a'))
+    assert summary.text == f'{expected.max():.2f} {found["pred_class"]}'
+    content = json.loads(Path('out/preds/a.json').read_text())['classes']
+    order = np.argsort(-expected)
+    assert [item['name'] for item in content] == [*names[order]]
+    assert np.float32([item['score'] for item in content]).tolist() == [
+        *expected[order]]
+    assert cv2.imread('out/vis/a.png').shape == (60, 80, 3)
+
+
+def test_names_and_settings_are_not_the_files(configs, images):
+    """As mmengine stores a checkpoint: curves, and the config as a program."""
+    config, weights = save(configs, 'mask_rcnn', 'det')
+    torch.save(dict(
+        state_dict=torch.load(weights),
+        meta=dict(dataset_meta=dict(CLASSES=('x', 'y', 'z')),
+                  cfg='open("run", "w")', config='open("run", "w")'),
+        message_hub=dict(log_scalars=dict(loss=HistoryBuffer([1.], [1])))),
+        'full.pth')
+    meta = mmiformer.inferencer(config, 'full.pth').model.dataset_meta
+    assert meta['classes'] == ['circle', 'square', 'triangle']
+    assert not Path('run').exists()
+
+
+def test_what_cannot_be_an_inferencer(configs, images):
+    config, weights = save(configs, 'fpn_ade20k', 'seg')
+    cfg = Config.fromfile(config)
+    cfg.default_scope = 'mmpose'
+    with pytest.raises(ValueError, match="'mmpose'.*'mmdet', 'mmseg'"):
+        mmiformer.inferencer(cfg, weights)
+    with pytest.raises(FileNotFoundError, match='none.pth'):
+        mmiformer.inferencer(config, 'none.pth')
+    with pytest.raises(ValueError, match='coco.*png, csv'):
+        load_predictor(config, weights, out=Path('out'), form='coco')
+
+
+def test_every_input_has_a_name_of_its_own(images):
+    assert find_sources(['in', 'in/a.png', 'https://host/x/b.jpg?size=1',
+                         'none.jpg']) == [
+        ('in/a.png', 'a'), ('in/sub/a.png', 'sub/a'), ('in/a.png', 'a_2'),
+        ('https://host/x/b.jpg?size=1', 'b'), ('none.jpg', 'none')]
+
+
+def test_one_file_for_all(configs, images):
+    config, weights = save(configs, 'mask_rcnn', 'det')
+    for form in ('coco', 'csv', 'json'):
+        predictor = load_predictor(
+            config, weights, out=Path('out'), form=form, draw=False)
+        for source in find_sources(['in']):
+            predictor.predict(source)
+        predictor.close()
+    plain = [json.loads(Path(f'out/preds/{name}.json').read_text())
+             for name in ('a', 'sub/a')]
+    coco = COCO('out/predictions.json')
+    assert [image['file_name'] for image in coco.loadImgs([1, 2])] == [
+        'in/a.png', 'in/sub/a.png']
+    first = coco.loadAnns(coco.getAnnIds(imgIds=2))[0]
+    x1, y1, x2, y2 = plain[1]['bboxes'][0]
+    assert first['bbox'] == [x1, y1, x2 - x1, y2 - y1]
+    assert first['score'] == plain[1]['scores'][0]
+    assert coco.loadCats(first['category_id'])[0]['name'] == (
+        plain[1]['names'][0])
+    assert coco.annToMask(first).shape == (60, 80)
+    coco.loadRes(coco.dataset['annotations'])
+    with open('out/predictions.csv', newline='') as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == sum(len(content['scores']) for content in plain)
+    row = rows[len(plain[0]['scores'])]
+    assert row['file'] == 'in/sub/a.png'
+    assert row['class'] == plain[1]['names'][0]
+    assert float(row['x2']) == pytest.approx(x2, abs=0.01)
+
+
+def test_frames_of_a_video(configs, video):
+    config, weights = save(configs, 'fpn_ade20k', 'seg')
+    predictor = load_predictor(config, weights, out=Path('out'))
+    summary = predictor.predict(Source(video, 'clip'), stride=2)
+    assert summary[:3] == (80, 64, 3)
+    assert sorted(path.name for path in Path('out/preds/clip').iterdir()) == [
+        '000000.png', '000002.png', '000004.png']
+    drawn = cv2.VideoCapture('out/vis/clip.mp4')
+    assert drawn.get(cv2.CAP_PROP_FRAME_COUNT) == 3
+    assert drawn.get(cv2.CAP_PROP_FPS) == 5
+    # Frames reach the model in OpenCV's order, as files do.
+    frames = cv2.VideoCapture(video)
+    frames.read(), frames.read()
+    cv2.imwrite('frame.png', frames.read()[1])
+    predictor.predict(Source('frame.png', 'frame'))
+    np.testing.assert_array_equal(cv2.imread('out/preds/clip/000002.png'),
+                                  cv2.imread('out/preds/frame.png'))
+    Path('bad.mp4').write_bytes(b'no video')
+    with pytest.raises(NotReadError, match='bad.mp4'):
+        predictor.predict(Source('bad.mp4', 'bad'))
+
+
+def test_the_command_counts_what_it_cannot_read(configs, images):
+    config, weights = save(configs, 'imagenet', 'cls')
+    Path('in/bad.jpg').write_text('no image')
+    process = subprocess.run(
+        [sys.executable, '-m', 'mmiformer', 'predict', config, weights, 'in',
+         'none.jpg', '--out', 'out'], capture_output=True, text=True)
+    assert process.returncode == 2
+    assert 'in/bad.jpg' in process.stderr and 'none.jpg' in process.stderr
+    assert re.search(r'^in/sub/a.png 80x60: 0\.\d\d \w+, \d+\.\d\d s$',
+                     process.stdout, re.MULTILINE)
+    assert sorted(str(path.relative_to('out')) for path
+                  in Path('out').rglob('*.*')) == [
+        'preds/a.json', 'preds/sub/a.json', 'vis/a.png', 'vis/sub/a.png']

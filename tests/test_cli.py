@@ -1,0 +1,36 @@
+"""The command mmiformer."""
+import sys
+
+import pytest
+
+from mmiformer import cli
+
+
+def run(monkeypatch, *words):
+    monkeypatch.setattr(sys, 'argv', ['mmiformer', *words])
+    cli.main()
+
+
+def test_every_tool_has_a_word(monkeypatch, capsys):
+    run(monkeypatch)
+    words = capsys.readouterr().out
+    for word in ('train', 'test', 'predict', 'check', 'flops', 'reproduce',
+                 'spectrum', 'cam'):
+        assert f'\n  {word} ' in words
+    assert 'setup_env' not in words and 'get_flops' not in words
+
+
+def test_a_word_is_its_tool(monkeypatch, capsys):
+    with pytest.raises(SystemExit) as ended:
+        run(monkeypatch, 'flops', '--help')
+    assert ended.value.code == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith('usage: mmiformer flops [-h]')
+    assert '--shape' in printed
+
+
+def test_a_wrong_word_names_the_nearest(monkeypatch):
+    with pytest.raises(SystemExit, match="'predct'.*is it predict"):
+        run(monkeypatch, 'predct')
+    with pytest.raises(SystemExit, match="'xyz'.*choose from .*train"):
+        run(monkeypatch, 'xyz')
