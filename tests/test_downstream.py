@@ -163,9 +163,15 @@ def test_what_the_wheel_has(site):
         assert {path.relative_to(mim) for path in (mim / folder).rglob('*.*')
                 } == own
     assert (mim / 'model-index.yml').is_file()
-    curves = 'mmiformer/analysis/curves'
-    assert {path.name for path in (site / curves).glob('*.csv')} == {
-        path.name for path in (ROOT / curves).glob('*.csv')} != set()
+    for kind in ('py', 'csv'):
+        files = {path.relative_to(ROOT) for path
+                 in (ROOT / 'mmiformer').rglob(f'*.{kind}')}
+        assert {path.relative_to(site) for path
+                in (site / 'mmiformer').rglob(f'*.{kind}')
+                if '.mim' not in path.parts} == {
+            path for path in files if '.mim' not in path.parts} != set()
+    assert 'mmiformer = mmiformer.cli:main' in next(
+        site.glob('*.dist-info/entry_points.txt')).read_text()
     assert [path.name for path in site.iterdir() if path.suffix != '.pth'
             and not path.name.startswith(('mmiformer', 'distutils', '_'))
             ] == []
@@ -222,3 +228,21 @@ for path in [*folder.glob('*.py'), *folder.glob('analysis_tools/*.py')]:
     started = {line[1] for line in words if line[0] == 'STARTED'}
     assert {'train', 'test', 'analyze_logs', 'benchmark'} <= started
     assert {line[2] for line in words if line[0] == 'FAILED'} <= optional
+
+
+@pytest.mark.slow
+def test_the_command_needs_no_checkout(run, tmp_path):
+    config = 'configs/imagenet/iformer_s_300e.py'
+    run('-c', f"""
+import cv2, numpy, torch, mmiformer
+from mmengine.registry import MODELS, init_default_scope
+from mmiformer.config import load_config
+init_default_scope('mmpretrain')
+model = MODELS.build(load_config({config!r}).model)
+torch.save(model.state_dict(), 'model.pth')
+cv2.imwrite('photo.png', numpy.zeros((60, 80, 3), numpy.uint8))""")
+    command = '-m', 'mmiformer'
+    assert '19.9' in run(*command, 'flops', config)
+    printed = run(*command, 'predict', config, 'model.pth', 'photo.png')
+    assert 'photo.png 80x60: ' in printed
+    assert (tmp_path / 'outputs' / 'vis' / 'photo.png').is_file()
