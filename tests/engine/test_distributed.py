@@ -2,6 +2,7 @@
 import json
 import os
 import pickle
+import re
 import signal
 import subprocess
 import sys
@@ -180,6 +181,39 @@ def test_killed_processes_end_the_job_and_it_resumes(
     assert len(ended['meta']['rng']) == 2
     for mine, theirs in zip(ended['meta']['rng'], reference['meta']['rng']):
         assert torch.equal(mine['torch'], theirs['torch'])
+
+
+EPOCHS = '''
+model = dict(backbone=dict(out_indices=(0, 1, 2)),
+             neck=dict(in_channels=[16, 32, 32]))
+train_dataloader = dict(sampler=dict(type='DefaultSampler'))
+train_cfg = dict(_delete_=True, by_epoch=True, max_epochs=2, val_begin=9)
+log_processor = dict(by_epoch=True)
+default_hooks = dict(logger=dict(interval=1),
+                     checkpoint=dict(by_epoch=False, interval=4))
+'''
+
+
+def test_fewer_stages_and_then_fewer_processes(config, tmp_path):
+    """Nothing of the network is unused, or DistributedDataParallel would stop
+    in the second iteration. Of two epochs of 12 images the second starts
+    again, in 6 batches where it was 3."""
+    child = tmp_path / 'child.py'
+    child.write_text(f'_base_ = {str(config)!r}\n{EPOCHS}')
+    work_dir = tmp_path / 'run'
+    arguments = 'train.py', child, '--work-dir', work_dir
+    status, output = Job(tmp_path / 'two.txt', [], *arguments).wait()
+    assert status == 0, output[-3000:]
+    assert 'Epoch(train) [2][3/3]' in output
+    path = work_dir / 'iter_4.pth'
+    assert read_checkpoint(str(path))['meta']['epoch'] == 1
+    output = call(*arguments, '--resume', path)
+    (said, ) = [line for line in output.splitlines() if 'world_size' in line]
+    assert 'batches 3 -> 6, world_size 2 -> 1): resuming at the beginning of ' \
+        'epoch 2' in said
+    trained = re.findall(r'Epoch\(train\) +(\[.*?/6\])', output)
+    assert trained == [f'[2][{i}/6]' for i in range(1, 7)]
+    assert (work_dir / 'iter_12.pth').exists()
 
 
 @pytest.mark.slow
