@@ -7,6 +7,7 @@ import sys
 import threading
 from fnmatch import fnmatch
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -26,6 +27,7 @@ from mmiformer.engine.resume import (
     prepare_resume,
 )
 from mmiformer.engine.resume.choose import find_newest
+from mmiformer.engine.resume.runner import _ResumeHook
 
 
 @DATASETS.register_module()
@@ -264,6 +266,20 @@ def test_sigterm_waits_for_the_step_of_accumulated_gradients(
     resumed = run(tmp_path / 'cut', resumed=True, counts=2)
     whole = run(tmp_path / 'whole', counts=2)
     assert torch.equal(resumed.model.weight, whole.model.weight)
+
+
+def test_processes_ask_each_other_in_common_batches_alone(monkeypatch):
+    """One of them has 10 batches to validate, another 9."""
+    steps = []
+    hook, asking = _ResumeHook(), SimpleNamespace(
+        val_dataloader=range(10), iter=4,
+        stop_if_terminated=lambda done, step: steps.append((done, step)))
+    monkeypatch.setattr('mmiformer.engine.resume.runner.all_reduce',
+                        lambda batches, op: batches.clamp_(max=9))
+    hook.before_val(asking)
+    for batch in range(10):
+        hook.after_val_iter(asking, batch)
+    assert steps == [(4, step) for step in range(1, 10)]
 
 
 def test_checkpoints_of_sigterm_do_not_accumulate(tmp_path):
