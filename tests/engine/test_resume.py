@@ -257,6 +257,23 @@ def test_sigterm_saves_first(iteration, by_epoch, tmp_path):
     assert resumed.iter == whole.iter == 8
 
 
+@pytest.mark.parametrize('schedule', [
+    dict(type='OneCycleLR', eta_max=0.4, total_steps=8, by_epoch=False),
+    dict(type='CosineRestartLR', periods=[3, 5], restart_weights=[1, 0.5],
+         eta_min=0.01, by_epoch=False)])
+def test_schedules_that_hold_more_than_numbers(schedule, tmp_path):
+    path = cut(tmp_path / 'cut', 1, schedule=[schedule])
+    (state, ) = torch.load(path, weights_only=True)['param_schedulers']
+    assert state['last_step'] == 2
+    rates, whole = [], []
+    run(tmp_path / 'cut', resumed=True, schedule=[schedule],
+        hook=lambda runner: record(runner, rates))
+    run(tmp_path / 'whole', schedule=[schedule],
+        hook=lambda runner: record(runner, whole))
+    assert rates == whole[2:]
+    assert 'the schedule is not' not in read_logs(tmp_path / 'cut')
+
+
 @pytest.mark.parametrize('iteration, saved', [(0, 2), (4, 6), (6, 8)])
 def test_sigterm_waits_for_the_step_of_accumulated_gradients(
         iteration, saved, tmp_path):
