@@ -1,5 +1,7 @@
 """The commands and settings of the documents are those that the tools take."""
 import argparse
+import copy
+import functools
 import re
 import runpy
 import shlex
@@ -9,6 +11,7 @@ from unittest import mock
 
 import pytest
 from conftest import ROOT
+from mmengine.config import Config
 
 from mmiformer import overrides
 from mmiformer.checks import CheckContext
@@ -58,6 +61,11 @@ def read(words):
     return parser.parse_args(['--cfg-options', *words]).cfg_options
 
 
+@functools.lru_cache
+def read_once(path):
+    return Config.fromfile(path)
+
+
 COMMANDS = [(document, *command) for document in DOCUMENTS
             for command in find_commands(document)]
 SETTINGS = sorted({' '.join(map(shlex.quote, words)) for document in DOCUMENTS
@@ -79,6 +87,8 @@ def test_commands(document, tool, words, tmp_path, monkeypatch):
 @pytest.mark.parametrize('words', SETTINGS)
 def test_settings(words, monkeypatch):
     """Of a detector or of a segmentor."""
+    monkeypatch.setattr('mmiformer.config.read_config', lambda path, options: (
+        copy.deepcopy(read_once(path)), options))
     options = {**AMP, **read(shlex.split(words))}
     assert any(not find_faults(ROOT / 'configs' / config, options, monkeypatch)
                for config in CONFIGS)
