@@ -17,7 +17,6 @@ from .files import Size, find_same, times
 OTHER_CLASSES = ('rpn_head', 'semantic_head', 'backbone')
 OTHER_TYPES = ('STDCHead', )  # of mmseg: tells edges from the rest
 
-
 # Steps of a pipeline that leave images of several shapes as they are; of
 # another one nobody knows.
 KEEP_SHAPE = (
