@@ -8,12 +8,14 @@ import inspect
 import logging
 import re
 import tempfile
+from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Set, Tuple
 
 from mmengine.config import Config
 from mmengine.logging import print_log
+from mmengine.registry import Registry, root
 from mmengine.runner import Runner
 
 # What runners and tools read; all else at the top of a config is its own.
@@ -113,6 +115,10 @@ def check_keys(cfg: Config, options: Dict[str, Any]) -> None:
                 node = node.get(name) if known and node else None
                 continue
             near = get_close_matches(name, sorted(known), 1, 0.8)
+            kind = depth and options.get(
+                '.'.join([*names[:depth], 'type']), node.get('type'))
+            if near and kind and takes(kind, name, cfg.get('default_scope')):
+                break
             meant = '.'.join([*names[:depth], *near])
             if near and not depth:
                 raise ValueError(f'--cfg-options {key}: nothing reads {name}; '
@@ -125,6 +131,34 @@ def check_keys(cfg: Config, options: Dict[str, Any]) -> None:
                         ' and nothing here reads it'),
                     logger='current', level=logging.WARNING)
             break
+
+
+def takes(kind: Any, argument: str, scope: Any) -> bool:
+    """Whether a class has an argument, or passes it on to a base class.
+
+    Args:
+        kind: What ``type`` has in a config: a class, a function or its name.
+        argument: Its name.
+        scope: The ``default_scope`` of the config.
+    """
+    kinds = [kind]
+    if isinstance(kind, str):
+        kinds = []
+        for registry in vars(root).values():
+            # A package that is not installed, or a name that nobody has.
+            with suppress(ImportError, RuntimeError):
+                if isinstance(registry, Registry):
+                    with registry.switch_scope_and_registry(scope) as scoped:
+                        kinds.append(scoped.get(kind))
+    for found in filter(None, kinds):
+        for part in getattr(found, '__mro__', [found]):
+            taken = inspect.signature(
+                part.__init__ if isinstance(part, type) else part).parameters
+            if argument in taken:
+                return True
+            if all(p.kind is not p.VAR_KEYWORD for p in taken.values()):
+                break
+    return False
 
 
 def _parse(path: str) -> ast.Module:

@@ -17,6 +17,7 @@ from mmiformer.config import (
     type_name,
     walk,
 )
+from mmiformer.overrides import takes
 
 
 def test_reading_a_config_changes_nothing_else(configs):
@@ -130,6 +131,53 @@ def test_overrides_that_reach_nothing(configs, monkeypatch):
     (near, level), (none, _) = said
     assert 'model.backbone?' in near and 'no frobnicate' in none
     assert level == logging.WARNING
+
+
+AMP = {'optim_wrapper.type': 'AmpOptimWrapper'}
+
+
+@pytest.mark.parametrize('options, meant', [
+    ({**AMP, 'optim_wrapper.dtype': 'bfloat16'}, None),
+    ({'optim_wrapper.dtype': 'bfloat16'}, 'optim_wrapper.type'),
+    ({**AMP, 'optim_wrapper.optimiser.lr': 1}, 'optim_wrapper.optimizer'),
+    ({'model.backbone.arches': 'base'}, 'model.backbone.arch'),
+    ({'model.backbone.type': 'mmiformer.Nobody', 'model.backbone.arches': 1},
+     'model.backbone.arch')])
+def test_new_arguments_of_a_type_are_not_misspelt(
+        options, meant, configs, monkeypatch):
+    said = []
+    monkeypatch.setattr(overrides, 'print_log',
+                        lambda text, **_: said.append(text))
+    load_config(configs / 'mask_rcnn/iformer_s_1x.py', options)
+    assert [text.partition('; is it ')[2] for text in said] == (
+        [f'{meant}?'] if meant else [])
+
+
+def test_what_a_class_takes():
+    """Also what it passes on, and no more than its bases take."""
+    class Base:
+        def __init__(self, seen):
+            pass
+
+    class Passing(Base):
+        def __init__(self, own, **kwargs):
+            super().__init__(**kwargs)
+
+    class Same(Passing):
+        pass
+
+    class Closed(Base):
+        def __init__(self, own):
+            super().__init__(own)
+
+    found = {kind.__name__: [takes(kind, name, None)
+                             for name in ('own', 'seen', 'unseen')]
+             for kind in (Base, Passing, Same, Closed)}
+    assert found == dict(
+        Base=[False, True, False], Passing=[True, True, False],
+        Same=[True, True, False], Closed=[True, False, False])
+    assert takes(load_config, 'cfg_options', None)
+    assert not takes(load_config, 'options', None)
 
 
 def test_every_hook_of_a_config_can_be_removed(configs):

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import mmengine
 import pytest
+from mmdet.apis import DetInferencer
 from mmengine.config import Config
 from mmengine.hub import get_config, get_model
 from mmengine.optim import build_optim_wrapper
@@ -16,14 +17,18 @@ from mmengine.registry import (
     MODELS,
     STRATEGIES,
     VISUALIZERS,
+    DefaultScope,
     init_default_scope,
 )
 from mmpretrain import list_models
 from mmpretrain.apis import ModelHub
+from mmseg.apis import MMSegInferencer
 
 import mmiformer
 from mmiformer import config_path
 from mmiformer.analysis.curves import read_curve
+
+NO_WEIGHTS = 'not trained here'  # an error of who opens it
 
 
 def built(cfg):
@@ -120,7 +125,8 @@ def test_what_mim_reads():
                                    ) == len(models) == len(listed)
     # Nothing of these has been trained here; the weights are the released, the
     # results and epochs their curves'.
-    assert {model['Config'] for model in models if 'Weights' in model} == {
+    assert {model['Config'] for model in models
+            if model['Weights'] != NO_WEIGHTS} == {
         model['Config'] for model in models if 'Results' in model} == {
             config for config, _, _ in released()}
     found = {model['Config']: model for model in models}
@@ -153,6 +159,18 @@ def test_by_mmengines_hub():
         cfg = get_config(config.replace('configs/', 'mmiformer::'),
                          pretrained=True)
         assert cfg.model_path == weights
+
+
+@pytest.mark.parametrize('inferencer, name', [
+    (DetInferencer, 'mask_rcnn_iformer_s_1x'),
+    (MMSegInferencer, 'fpn_ade20k_iformer_s_80k')])
+def test_listed_names_without_weights(inferencer, name):
+    assert name in inferencer.list_models('mmiformer')
+    with DefaultScope.overwrite_default_scope('mmiformer'):
+        with pytest.raises(FileNotFoundError, match=NO_WEIGHTS):
+            inferencer(name, scope='mmiformer')
+        with pytest.raises(NotImplementedError, match='init_default_scope'):
+            get_model('mmiformer::mask_rcnn/iformer_s_1x.py', pretrained=True)
 
 
 def test_by_mmpretrains_hub():

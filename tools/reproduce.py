@@ -16,7 +16,8 @@ import warnings
 from pathlib import Path
 
 from mmiformer.analysis.curves import MILESTONES
-from mmiformer.analysis.reproduce import ROWS, Run, reproduce
+from mmiformer.analysis.reproduce import Run, reproduce
+from mmiformer.analysis.rows import ROWS
 
 ROOT = Path(__file__).resolve().parents[1]
 

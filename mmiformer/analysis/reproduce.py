@@ -1,6 +1,5 @@
 """Reproduces a row of the paper: trains, tests, compares, reports."""
 import argparse
-import hashlib
 import json
 import math
 import os
@@ -18,7 +17,6 @@ import torch
 from mmengine.config import Config
 from mmengine.utils.dl_utils import collect_env
 
-from ..backbone.hub import SCHEME, find
 from ..config import add_cfg_options, find_pretrained, load_config
 from .curves import (
     METRIC,
@@ -29,101 +27,12 @@ from .curves import (
     read_curve,
     read_run,
 )
-from .logs import find_metrics, last_metrics, read_scalars, to_points
-from .paper import TABLES
+from .logs import find_metrics, last_metrics, read_scalars
 from .pictures import draw_curves, draw_learning
+from .report import git_revision, judge, sha256, to_markdown
+from .rows import RELEASED_TOLERANCE, Row
 
-# ours: room for what seeds, GPUs and versions of torch change, in points; more
-# on the shapes, where training is short and images are few.
-AP_TOLERANCE, MIOU_TOLERANCE, SHAPES_TOLERANCE = 0.3, 0.5, 5.
-TOP1_TOLERANCE = 0.3
-# Of the weights that the expected values are measured on, whose test differs by
-# what versions change: 0.05 % are 25 images of ImageNet's 50000.
-RELEASED_TOLERANCE = 0.05
 REPORTS = ('report.md', 'report.json', 'curve.png')
-
-
-@dataclass(frozen=True)
-class Row:
-    """A result to reproduce. Batch, schedule and data are the config's.
-
-    Attributes:
-        config: Path below ``configs``.
-        expected: Metrics by the names that the test logs, in points (percent).
-        tolerance: By how many points each may be lower.
-        source: Where the expected values are from.
-        options: Overrides of the config, as ``KEY=VALUE``.
-        note: What a reader should know.
-        seed: Of a training.
-        curve: The authors' learning curve, as :func:`~.curves.read_curve`
-            names it. Such a training is judged by its best epoch, as theirs.
-        released: The weights that the expected values were measured on; tested
-            themselves, they have :data:`RELEASED_TOLERANCE`.
-    """
-    config: str
-    expected: Mapping[str, float]
-    tolerance: float
-    source: str
-    options: Tuple[str, ...] = ()
-    note: str = ''
-    seed: int = 0
-    curve: str = ''
-    released: str = ''
-
-
-def _imagenet(arch: str, top1: float, top1_384: float) -> Dict[str, Row]:
-    """The rows of a size: the best epochs of the authors' published logs."""
-    rows = {}
-    for value, config, curve, suffix in (
-            (top1, '300e', 'imagenet_224', ''),
-            (top1_384, '384_ft', 'imagenet_384', '_384')):
-        released = f'iformer_{arch}{suffix}'
-        rows[f'imagenet/iformer_{arch[0]}{suffix}'] = Row(
-            f'imagenet/iformer_{arch[0]}_{config}.py', {METRIC: value},
-            TOP1_TOLERANCE, 'released', seed=42,  # released, too
-            note='judged by the best epoch, as the authors do; '
-            f'--checkpoint {SCHEME}{released} tests theirs, to '
-            f'{RELEASED_TOLERANCE} points',
-            curve=f'{curve}/{arch[0].upper()}', released=released)
-    return rows
-
-
-_FPN = Row(
-    'fpn_ade20k/iformer_s_shapes.py', {'mIoU': 90.9}, SHAPES_TOLERANCE,
-    # ours, measured (2 CPU cores, 2026-11-22) by `make demo`
-    'ours, measured', note='synthetic shapes, minutes on a CPU')
-
-ROWS: Dict[str, Row] = {
-    'coco/iformer_s': Row(
-        'mask_rcnn/iformer_s_1x.py', TABLES['coco']['iFormer-S'].metrics,
-        AP_TOLERANCE, 'paper'),
-    'coco/iformer_b': Row(
-        'mask_rcnn/iformer_b_1x.py', TABLES['coco']['iFormer-B'].metrics,
-        AP_TOLERANCE, 'paper'),
-    'ade20k/iformer_s': Row(
-        'fpn_ade20k/iformer_s_80k.py', TABLES['ade20k']['iFormer-S'].metrics,
-        MIOU_TOLERANCE, 'paper'),
-    'upernet/iformer_s': Row(
-        'upernet_ade20k/iformer_s_160k.py',
-        TABLES['upernet']['iFormer-S'].metrics, MIOU_TOLERANCE,
-        "authors' README"),
-    **_imagenet('small', 83.38, 84.62),
-    **_imagenet('base', 84.60, 85.71),
-    **_imagenet('large', 84.75, 85.84),
-    'shapes/fpn': _FPN,
-    'shapes/mask_rcnn': Row(
-        'mask_rcnn/iformer_s_shapes.py',
-        {'coco/bbox_mAP_50': 95.9, 'coco/segm_mAP_50': 95.9},
-        SHAPES_TOLERANCE, _FPN.source,
-        options=('model.backbone.init_cfg.checkpoint=work_dirs/reproduce/'
-                 'shapes/fpn/train/iter_400.pth', ),
-        note='synthetic shapes; starts from the backbone of shapes/fpn, so '
-        'reproduce that first'),
-    'shapes/two_iterations': replace(
-        _FPN, options=('train_cfg.max_iters=2', 'train_cfg.val_interval=2',
-                       'default_hooks.logger.interval=1'),
-        note='shapes/fpn stopped after two iterations: this row must FAIL'),
-}
 
 
 def launcher(gpus: int, environ: Mapping[str, str] = os.environ
@@ -409,80 +318,3 @@ def call(command: List[str]) -> None:
         process.wait()
     if process.returncode:
         raise subprocess.CalledProcessError(process.returncode, command)
-
-
-def judge(row: Row, logged: Mapping[str, float]) -> List[dict]:
-    """Compares what a test has logged with what a row expects: the same or
-    better passes, no finite number fails."""
-    metrics = []
-    for name, expected in row.expected.items():
-        got, passed = logged.get(name), False
-        if isinstance(got, (int, float)) and math.isfinite(got):
-            got = to_points(name, got)
-            # Rounded: 46.2 - 0.3 is a little more than 45.9 in binary.
-            passed = round(got - expected + row.tolerance, 6) >= 0
-        else:
-            got = None
-        metrics.append(dict(
-            metric=name, expected=expected, tolerance=row.tolerance, got=got,
-            verdict='PASS' if passed else 'FAIL'))
-    return metrics
-
-
-def to_markdown(report: dict) -> str:
-    """A report for people."""
-    def table(values: Mapping[str, object]) -> List[str]:
-        return ['| | |', '|---|---|', *(
-            f'| {name} | {value} |' for name, value in values.items()
-            if '\n' not in str(value)), '']
-
-    return '\n'.join([
-        f'# {report["verdict"]}: {report["row"]}', '',
-        *([f'Note: {report["note"]}.', ''] if report['note'] else []),
-        f'| metric | expected ({report["source"]}) | tolerance | got | '
-        'verdict |', '|---|---|---|---|---|',
-        *('| {metric} | {expected} | {tolerance} | {shown} | {verdict} |'
-          .format(**metric, shown='none' if metric['got'] is None
-                  else f'{metric["got"]:.2f}')
-          for metric in report['metrics']), '',
-        'In points (percent); a metric passes if it is at least the expected '
-        'value less the tolerance.', '',
-        *(f'- Warning: {warning}' for warning in report['warnings']), '',
-        *(["## Beside the authors' curve", '', *(
-            f'- {line}' for line in report['progress']), '']
-          if report['progress'] else []),
-        '## How', '', '```', report['command'],
-        *(f'  {line}' for line in report['commands']), '```', '',
-        'Loss and metrics of a training are in `curve.png`, the whole config '
-        'in `report.json`.', '',
-        *table({name.replace('_', ' '): report[name] for name in (
-            'config_file', 'training', 'revision', 'gpus',
-            'images_per_iteration')}),
-        '## Weights, sha256', '', *table(report['weights']),
-        '## Environment', '', *table(report['environment'])])
-
-
-def sha256(source: str) -> Optional[str]:
-    """The digest of a checkpoint; None if it is not there as a file."""
-    try:
-        return hashlib.sha256(find(source).read_bytes()).hexdigest()
-    except (OSError, ValueError):
-        return None
-
-
-def git_revision(package: Path = Path(__file__).parents[1]) -> str:
-    """The commit of a package's checkout, with ``-dirty`` where tracked files
-    have changed since."""
-    def git(*arguments: str) -> str:
-        return subprocess.check_output(
-            ['git', '-C', str(package), *arguments], text=True,
-            stderr=subprocess.DEVNULL).strip()
-
-    try:
-        # An installed package may lie in an environment inside a checkout,
-        # whose revision says nothing about it.
-        git('ls-files', '--error-unmatch', '__init__.py')
-        return git('describe', '--always', '--dirty', '--abbrev=40',
-                   '--exclude=*')
-    except (OSError, subprocess.CalledProcessError):
-        return 'not a git checkout'

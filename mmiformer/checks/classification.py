@@ -1,5 +1,6 @@
 """Checks folders and lists of images as mmpretrain's CustomDataset and
 ImageNet read them."""
+import math
 import os
 from collections import Counter
 from typing import Dict, Tuple
@@ -39,8 +40,8 @@ def check_classification(split: DatasetSplit, context: CheckContext
     if with_label:
         _check_labels(split, context, labels, names)
     sizes = {size for _, size, _ in split.read_images(images, context)}
-    check_batches(split.loader, split.cfg.get('pipeline') or (), True,
-                  sorted(sizes), split.split, context)
+    check_batches(split.loader, split.cfg.get('pipeline') or (),
+                  (math.inf, math.inf), sorted(sizes), split.split, context)
     return CheckResult(images, folders)
 
 

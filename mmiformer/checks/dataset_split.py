@@ -13,7 +13,7 @@ from ..config import as_list, find_datasets, type_name, walk
 from . import kinds
 from .context import CheckContext
 from .files import DamageError, Size, find_turn, read_size
-from .settings import find_heads
+from .settings import find_heads, find_preprocessor
 
 # Where to get what a data set class reads.
 SOURCES = {
@@ -42,6 +42,7 @@ class DatasetSplit:
         evaluators: The split's evaluator configs.
         loader: The split's data loader config.
         heads: ``num_classes`` of the model by its config key.
+        preprocessor: The model's data preprocessor config.
         scope: Of the registries.
     """
     split: str
@@ -50,6 +51,7 @@ class DatasetSplit:
     evaluators: List[dict]
     loader: dict
     heads: Dict[str, int]
+    preprocessor: dict
     scope: Optional[str] = None
 
     @property
@@ -170,7 +172,8 @@ def build_splits(cfg: Config, split: str, context: CheckContext
                             f'{name}: {error}')
                 continue
         found = DatasetSplit(
-            split, dataset, built, evaluators, loader, find_heads(cfg), scope)
+            split, dataset, built, evaluators, loader, find_heads(cfg),
+            find_preprocessor(cfg)[1], scope)
         missing = list(found.find_missing())
         for path in missing:
             context.add(kinds.FILE_MISSING, path)

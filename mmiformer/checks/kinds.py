@@ -198,6 +198,9 @@ COSINE = _note('T_max unlike the length of its cosine', 'the learning rate '
 UNBATCHABLE = _error(
     'images of several shapes in a batch that is not padded', 'the first '
     'such batch stops; resize or crop to one size, or batch_size=1')
+PADDED_TO = _error(
+    'a SegDataPreProcessor with neither or both of size and size_divisor',
+    'mmseg stops in the first iteration with an AssertionError')
 OTHER_ANNOTATIONS = _error(
     "annotation files of the evaluator that are not the data set's",
     'the score compares images with the objects of others')

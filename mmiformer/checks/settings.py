@@ -17,7 +17,6 @@ from .files import Size, find_same, times
 OTHER_CLASSES = ('rpn_head', 'semantic_head', 'backbone')
 OTHER_TYPES = ('STDCHead', )  # of mmseg: tells edges from the rest
 
-
 # Steps of a pipeline that leave images of several shapes as they are; of
 # another one nobody knows.
 KEEP_SHAPE = (
@@ -43,7 +42,7 @@ def check_settings(cfg: Config, splits: Sequence[str], context: CheckContext
     found = [*_check_types(cfg, splits), *_check_workers(cfg, splits),
              *_check_outputs(cfg, splits)]
     if 'train' in splits:
-        found += [*_check_loop(cfg), *_check_mixing(cfg)]
+        found += [*_check_loop(cfg), *_check_mixing(cfg), *_check_padding(cfg)]
     for kind, text in found:
         context.add(kind, text)
 
@@ -163,10 +162,7 @@ def _check_mixing(cfg: Config) -> Found:
     """mmpretrain writes labels one-hot, to mix them, by the number of the
     data preprocessor."""
     model = cfg.get('model') or {}
-    key = 'model.data_preprocessor'
-    prepared = model.get('data_preprocessor')
-    if prepared is None:
-        key, prepared = 'data_preprocessor', cfg.get('data_preprocessor') or {}
+    key, prepared = find_preprocessor(cfg)
     mixed = prepared.get('batch_augments') or prepared.get('to_onehot') or (
         model.get('train_cfg') or {}).get('augments')
     own = prepared.get('num_classes')
@@ -176,7 +172,24 @@ def _check_mixing(cfg: Config) -> Found:
             f'{key}.num_classes={own}, model.head.num_classes={number}')
 
 
-def check_batches(loader: dict, steps: Sequence[dict], padded: bool,
+def _check_padding(cfg: Config) -> Found:
+    key, prepared = find_preprocessor(cfg)
+    values = {name: prepared.get(name) for name in ('size', 'size_divisor')}
+    if type_name(prepared) == 'SegDataPreProcessor' and (
+            [*values.values()].count(None) != 1):
+        yield kinds.PADDED_TO, ', '.join(
+            f'{key}.{name}={value}' for name, value in values.items())
+
+
+def find_preprocessor(cfg: Config) -> Tuple[str, dict]:
+    """The key and the settings of a model's data preprocessor."""
+    model = cfg.get('model') or {}
+    if model.get('data_preprocessor') is not None:
+        return 'model.data_preprocessor', model['data_preprocessor']
+    return 'data_preprocessor', cfg.get('data_preprocessor') or {}
+
+
+def check_batches(loader: dict, steps: Sequence[dict], padding: Size,
                   sizes: Sequence[Size], split: str, context: CheckContext
                   ) -> None:
     """Whether images can be stacked to a batch.
@@ -184,20 +197,24 @@ def check_batches(loader: dict, steps: Sequence[dict], padded: bool,
     Args:
         loader: The config of the data loader.
         steps: The pipeline of the data set.
-        padded: Whether the model's data preprocessor pads images.
+        padding: (H, W) to which the model's data preprocessor pads smaller
+            images; infinite for that of the largest in the batch.
         sizes: (H, W) of images as they are read.
         split: Its name.
         context: Where the faults go.
     """
-    collated = type_name(loader.get('collate_fn')) == 'default_collate'
+    if type_name(loader.get('collate_fn')) == 'default_collate':
+        padding = (0, 0)  # workers stack the images
     names = [type_name(step) for step in steps]
     scaled = [step for step in steps if type_name(step) in KEEP_RATIO]
-    if (loader.get('batch_size', 1) == 1 or padded and not collated
+    if (loader.get('batch_size', 1) == 1 or scaled and any(padding)
             or {*names} - {*KEEP_SHAPE, *KEEP_RATIO}
             or any(type_name(step) == 'Resize' and not step.get('keep_ratio')
                    for step in scaled)):
         return
-    shapes = {round(h / w, 2) if scaled else (h, w): (h, w) for h, w in sizes}
+    shapes = {round(h / w, 2) if scaled else
+              (max(h, padding[0]), max(w, padding[1])): (h, w)
+              for h, w in sizes}
     if len(shapes) > 1:
         first, second = list(shapes.values())[:2]
         context.add(kinds.UNBATCHABLE, f'{split}: {times(first)} and '

@@ -1,7 +1,9 @@
 """Checkpoints that open anywhere, and files that are written as a whole."""
 import os
+from collections import Counter
 from collections.abc import Mapping
 from contextlib import contextmanager
+from inspect import isroutine
 from pathlib import Path
 from typing import Any, Iterator
 
@@ -28,7 +30,7 @@ class PlainCheckpointHook(Hook):
     priority = 'LOWEST'  # after hooks that add something
 
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
-        for key in {'meta', 'message_hub'} & checkpoint.keys():
+        for key in {'meta', 'message_hub', 'param_schedulers'} & {*checkpoint}:
             checkpoint[key] = to_plain(checkpoint[key])
 
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
@@ -42,10 +44,12 @@ class PlainCheckpointHook(Hook):
 
 
 def to_plain(value: Any) -> Any:
-    """The same in tensors, numbers, strings, lists, tuples and dicts.
+    """The same in tensors, numbers, strings, lists, tuples, dicts, Counters.
 
     Args:
-        value: Of any type. What cannot be expressed becomes its ``repr``.
+        value: Of any type. A function of a dict is left out, such as that of
+            OneCycleLR, which has it from its config; what else cannot be
+            expressed becomes its ``repr``.
     """
     if isinstance(value, torch.Tensor):
         return value.detach().cpu()
@@ -55,7 +59,9 @@ def to_plain(value: Any) -> Any:
     if isinstance(value, BaseDataElement):
         value = dict(value.all_items())
     if isinstance(value, Mapping):
-        return {to_plain(key): to_plain(item) for key, item in value.items()}
+        kind = Counter if isinstance(value, Counter) else dict
+        return kind({to_plain(key): to_plain(item)
+                     for key, item in value.items() if not isroutine(item)})
     if isinstance(value, (list, tuple)):
         items = map(to_plain, value)
         return tuple(items) if isinstance(value, tuple) else list(items)

@@ -17,7 +17,9 @@ from mmengine.config import Config
 from mmiformer.analysis import paper, reproduce
 from mmiformer.analysis.curves import METRIC, read_curve, read_run
 from mmiformer.analysis.logs import read_scalars
-from mmiformer.analysis.reproduce import ROWS, Row, Run, judge, launcher
+from mmiformer.analysis.report import git_revision, judge
+from mmiformer.analysis.reproduce import Run, launcher
+from mmiformer.analysis.rows import ROWS, Row
 from mmiformer.config import load_config, walk
 
 COCO = ROWS['coco/iformer_s']
@@ -352,12 +354,12 @@ def test_git_revision(tmp_path):
     git('init', '-q')
     (tmp_path / '__init__.py').touch()
     # Installed into an environment that lies in another's checkout:
-    assert reproduce.git_revision(tmp_path) == 'not a git checkout'
+    assert git_revision(tmp_path) == 'not a git checkout'
     git('add', '.')
     git('commit', '-qm', 'a')
-    assert reproduce.git_revision(tmp_path) == git('rev-parse', 'HEAD')
+    assert git_revision(tmp_path) == git('rev-parse', 'HEAD')
     (tmp_path / '__init__.py').write_text('a = 2')
-    assert reproduce.git_revision(tmp_path).endswith('-dirty')
+    assert git_revision(tmp_path).endswith('-dirty')
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """Settings that do not agree are named, and those of the frameworks do."""
 import importlib
 import random
+from contextlib import nullcontext
 from pathlib import Path
 
 import cv2
@@ -10,7 +11,9 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.optim import OneCycleLR, PolyLR
-from mmengine.registry import DATASETS
+from mmengine.registry import DATASETS, build_from_cfg
+from mmseg.registry import MODELS
+from mmseg.structures import SegDataSample
 from torch.utils.data import DataLoader
 
 from mmiformer.checks import BRIEF, CheckContext, check_data, kinds
@@ -75,6 +78,13 @@ CASES = [
     (COCO_1X, {'train_cfg': dict(type='IterBasedTrainLoop', max_iters=9)},
      kinds.LEFT_OVER, 'train_cfg.max_epochs: IterBasedTrainLoop has no such '
      'argument'),
+    # Images to a batch.
+    (SEG_80K, {'model.data_preprocessor.size': None}, kinds.PADDED_TO,
+     'model.data_preprocessor.size=None, model.data_preprocessor.'
+     'size_divisor=None'),
+    (SEG_80K, {'model.data_preprocessor.size_divisor': 32}, kinds.PADDED_TO,
+     'model.data_preprocessor.size=(512, 512), model.data_preprocessor.'
+     'size_divisor=32'),
     # Head and loss, mixing, metric.
     (SEG_80K, {'model.decode_head.num_classes': 1}, kinds.ONE_CLASS,
      'model.decode_head.num_classes=1'),
@@ -168,6 +178,10 @@ RESIZE = dict(type='Resize', scale=(64, 64), keep_ratio=True)
     ('seg', 'val', [], 2, (128, 128), True),
     ('seg', 'val', [dict(RESIZE, keep_ratio=False)], 2, (64, 32), False),
     ('seg', 'train', [], 2, (64, 32), False),
+    ('seg', 'train', [], 2, (64, 200), True),
+    ('seg', 'train', [], 1, (64, 200), False),
+    ('seg', 'train', [dict(type='RandomCrop', crop_size=(64, 64))], 2,
+     (64, 200), False),
     ('cls', 'train', [dict(type='ResizeEdge', scale=9)], 2, (64, 32), True),
     ('cls', 'train', [dict(type='ResizeEdge', scale=9), dict(
         type='CenterCrop', crop_size=9)], 2, (64, 32), False)])
@@ -194,6 +208,25 @@ def test_images_of_several_shapes(
     assert faults.get(kinds.UNBATCHABLE) == ([
         f'{split}: {sides[0][1]}x{sides[0][0]} and {sides[1][1]}x'
         f'{sides[1][0]}, {split}_dataloader.batch_size=2'] if found else None)
+
+
+@pytest.mark.parametrize('prepared, found', [
+    (dict(size=(128, 128)), True), (dict(size=(128, 200)), False),
+    (dict(size=None, size_divisor=32), False)])
+def test_what_is_padded_is_a_batch(prepared, found, bases, root):
+    """As mmseg's own data preprocessor finds it."""
+    path = next(root.glob('images/training/*'))
+    cv2.imwrite(str(path), np.zeros((64, 200, 3), np.uint8))
+    cv2.imwrite(str(root / f'annotations/training/{path.stem}.png'),
+                np.ones((64, 200), np.uint8))
+    cfg = d.configure(bases('seg'), root)
+    cfg.model.data_preprocessor.update(prepared)
+    assert [*check_data(cfg, ('train', )).faults] == (
+        [kinds.UNBATCHABLE] if found else [])
+    with pytest.raises(RuntimeError) if found else nullcontext():
+        build_from_cfg(cfg.model.data_preprocessor, MODELS)(dict(
+            inputs=[torch.zeros(3, 64, width) for width in (64, 200)],
+            data_samples=[SegDataSample() for _ in range(2)]), training=True)
 
 
 def find_classes(cfg):

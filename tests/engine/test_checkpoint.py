@@ -100,8 +100,14 @@ assert all(m['dataset_meta']['classes'] == ('a', 'b') for m in meta)
 
 
 def test_they_open_with_torch_alone(tmp_path):
-    """Training history, best score and random states included."""
-    ResumableRunner.from_cfg(config(tmp_path, 1)).train()
+    """Training history, best score, random states and every scheduler that
+    holds more than numbers included."""
+    cfg = config(tmp_path, 1)
+    cfg.param_scheduler += [
+        dict(type='OneCycleLR', eta_max=.1, total_steps=2),
+        dict(type='CosineRestartLR', periods=[2], eta_min=0.),
+        dict(type='ReduceOnPlateauLR', monitor='score', rule='greater')]
+    ResumableRunner.from_cfg(cfg).train()
     paths = sorted(tmp_path.glob('*.pth'))
     assert [path.name for path in paths] == [
         'best_score_epoch_1.pth', 'epoch_1.pth', 'epoch_2.pth']

@@ -2,6 +2,7 @@
 import json
 import os
 import pickle
+import re
 import signal
 import subprocess
 import sys
@@ -180,6 +181,77 @@ def test_killed_processes_end_the_job_and_it_resumes(
     assert len(ended['meta']['rng']) == 2
     for mine, theirs in zip(ended['meta']['rng'], reference['meta']['rng']):
         assert torch.equal(mine['torch'], theirs['torch'])
+
+
+EPOCHS = '''
+__import__('sys').path.append({folder!r})
+custom_imports = dict(imports=['striking'])
+custom_hooks = [dict(type='StrikingHook')]
+model = dict(backbone=dict(out_indices=(0, 1, 2)),
+             neck=dict(in_channels=[16, 32, 32]))
+train_dataloader = dict(sampler=dict(type='DefaultSampler'))
+val_dataloader = dict(dataset=dict(
+    _delete_=True, type='RepeatDataset', times=8,
+    dataset={{{{_base_.val_dataloader.dataset}}}}))
+train_cfg = dict(_delete_=True, by_epoch=True, max_epochs=2, val_begin=2)
+log_processor = dict(by_epoch=True)
+default_hooks = dict(logger=dict(interval=1),
+                     checkpoint=dict(by_epoch=False, interval=4))
+'''
+STRIKING = '''
+import os
+import signal
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+@HOOKS.register_module()
+class StrikingHook(Hook):
+    def after_val_iter(self, runner, batch_idx, **_):
+        if runner.rank == 1 and batch_idx == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+'''
+
+
+@pytest.fixture(scope='module')
+def epochs(config):
+    """Arguments of a run of two epochs of three iterations, whose second
+    process gets SIGTERM in the validation, and what it prints."""
+    folder = config.parent / 'epochs'
+    folder.mkdir()
+    (folder / 'striking.py').write_text(STRIKING)
+    child = folder / 'child.py'
+    child.write_text(f'_base_ = {str(config)!r}\n'
+                     + EPOCHS.format(folder=str(folder)))
+    arguments = 'train.py', child, '--work-dir', folder / 'run'
+    status, output = Job(folder / 'two.txt', [], *arguments).wait()
+    assert status != 0
+    return arguments, output
+
+
+def test_a_network_of_fewer_stages(epochs):
+    """Nothing of it is unused, or DistributedDataParallel would stop in the
+    second iteration."""
+    assert 'Epoch(train) [2][3/3]' in epochs[1]
+
+
+def test_sigterm_in_a_validation(epochs):
+    """Of 20 batches in each process, at the tenth."""
+    arguments, output = epochs
+    assert f'SIGTERM: saved {arguments[-1]}/iter_6.pth' in output
+    assert re.findall(r'Epoch\(val\) \[2\]\[ *(\d+)/20\]', output)[-1] == '10'
+
+
+def test_fewer_processes(epochs):
+    """The second epoch starts again, in 6 batches where it was 3."""
+    arguments, _ = epochs
+    path = arguments[-1] / 'iter_4.pth'
+    assert read_checkpoint(str(path))['meta']['epoch'] == 1
+    output = call(*arguments, '--resume', path)
+    (said, ) = [line for line in output.splitlines() if 'world_size' in line]
+    assert 'batches 3 -> 6, world_size 2 -> 1): resuming at the beginning of ' \
+        'epoch 2' in said
+    trained = re.findall(r'Epoch\(train\) +(\[.*?/6\])', output)
+    assert trained == [f'[2][{i}/6]' for i in range(1, 7)]
+    assert path.with_name('iter_12.pth').exists()
 
 
 @pytest.mark.slow

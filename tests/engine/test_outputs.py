@@ -13,7 +13,9 @@ def test_folders_become_part_of_names():
 
 
 def test_no_name_is_given_twice():
-    paths = ['x/1.png', 'x/a/1.png', 'x/a/1.jpg', 'x/a_1.png', 'x/a/1_jpg.png',
-             '1.png']
-    names = unique_names(paths)
-    assert '1.png' in names and len({*names.values(), 'a_1', '1_jpg'}) == 6
+    """Nor one that another image has already."""
+    assert unique_names([
+        'x/1.png', 'x/a/1.png', 'x/a/1.jpg', '1.png', 'b/x_1.png',
+        'b/x_1_png.png']) == {
+            'x/1.png': 'x_1_png_', 'x/a/1.png': 'x_a_1',
+            'x/a/1.jpg': 'x_a_1_jpg', '1.png': '1'}

@@ -7,6 +7,7 @@ import sys
 import threading
 from fnmatch import fnmatch
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -26,6 +27,7 @@ from mmiformer.engine.resume import (
     prepare_resume,
 )
 from mmiformer.engine.resume.choose import find_newest
+from mmiformer.engine.resume.runner import _ResumeHook
 
 
 @DATASETS.register_module()
@@ -255,6 +257,23 @@ def test_sigterm_saves_first(iteration, by_epoch, tmp_path):
     assert resumed.iter == whole.iter == 8
 
 
+@pytest.mark.parametrize('schedule', [
+    dict(type='OneCycleLR', eta_max=0.4, total_steps=8, by_epoch=False),
+    dict(type='CosineRestartLR', periods=[3, 5], restart_weights=[1, 0.5],
+         eta_min=0.01, by_epoch=False)])
+def test_schedules_that_hold_more_than_numbers(schedule, tmp_path):
+    path = cut(tmp_path / 'cut', 1, schedule=[schedule])
+    (state, ) = torch.load(path, weights_only=True)['param_schedulers']
+    assert state['last_step'] == 2
+    rates, whole = [], []
+    run(tmp_path / 'cut', resumed=True, schedule=[schedule],
+        hook=lambda runner: record(runner, rates))
+    run(tmp_path / 'whole', schedule=[schedule],
+        hook=lambda runner: record(runner, whole))
+    assert rates == whole[2:]
+    assert 'the schedule is not' not in read_logs(tmp_path / 'cut')
+
+
 @pytest.mark.parametrize('iteration, saved', [(0, 2), (4, 6), (6, 8)])
 def test_sigterm_waits_for_the_step_of_accumulated_gradients(
         iteration, saved, tmp_path):
@@ -264,6 +283,20 @@ def test_sigterm_waits_for_the_step_of_accumulated_gradients(
     resumed = run(tmp_path / 'cut', resumed=True, counts=2)
     whole = run(tmp_path / 'whole', counts=2)
     assert torch.equal(resumed.model.weight, whole.model.weight)
+
+
+def test_processes_ask_each_other_in_common_batches_alone(monkeypatch):
+    """One of them has 10 batches to validate, another 9."""
+    steps = []
+    hook, asking = _ResumeHook(), SimpleNamespace(
+        val_dataloader=range(10), iter=4,
+        stop_if_terminated=lambda done, step: steps.append((done, step)))
+    monkeypatch.setattr('mmiformer.engine.resume.runner.all_reduce',
+                        lambda batches, op: batches.clamp_(max=9))
+    hook.before_val(asking)
+    for batch in range(10):
+        hook.after_val_iter(asking, batch)
+    assert steps == [(4, step) for step in range(1, 10)]
 
 
 def test_checkpoints_of_sigterm_do_not_accumulate(tmp_path):

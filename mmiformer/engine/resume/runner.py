@@ -25,7 +25,7 @@ from .sampler import (
 )
 from .schedule import read_schedules, saved_states
 
-SIGTERM_POLL_INTERVAL = 10  # iterations between all-reduces
+SIGTERM_POLL_INTERVAL = 10  # iterations or batches between all-reduces
 OTHER = ('; to start from its weights, use --cfg-options load_from=... instead '
          'of --resume')
 
@@ -194,15 +194,16 @@ class ResumableRunner(Runner):
             training_flag().value = False
             signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
 
-    def stop_if_terminated(self, done: int) -> None:
+    def stop_if_terminated(self, done: int, step: int) -> None:
         """Saves and exits if a process of the run got SIGTERM.
 
         Args:
             done: Iterations that are complete.
+            step: Counts the calls, alike in all processes.
         """
         if not self.distributed:
             self._stopping = self._terminated
-        elif not self._stopping and done % SIGTERM_POLL_INTERVAL == 0:
+        elif not self._stopping and step % SIGTERM_POLL_INTERVAL == 0:
             flag = torch.tensor(int(self._terminated))
             all_reduce(flag, 'max')  # all save together, or wait forever
             self._stopping = bool(flag)
@@ -313,6 +314,8 @@ class _ResumeHook(Hook):
 
     priority = 'LOWEST'
 
+    _common_batches = 0  # of the validation, in every process
+
     def before_train(self, runner: ResumableRunner) -> None:
         if runner.iter:
             runner.restore_position()
@@ -323,15 +326,18 @@ class _ResumeHook(Hook):
 
     def after_train_iter(self, runner, batch_idx, data_batch=None,
                          outputs=None) -> None:
-        runner.stop_if_terminated(runner.iter + 1)
+        runner.stop_if_terminated(runner.iter + 1, runner.iter + 1)
 
     def before_val(self, runner) -> None:
         runner._rng_before_val = get_rng_state()
+        batches = torch.tensor(len(runner.val_dataloader))
+        all_reduce(batches, 'min')
+        self._common_batches = int(batches)
 
     def after_val_iter(self, runner, batch_idx, data_batch=None,
                        outputs=None) -> None:
-        if not runner.distributed:
-            runner.stop_if_terminated(runner.iter)
+        if batch_idx < self._common_batches:  # which every process has
+            runner.stop_if_terminated(runner.iter, batch_idx + 1)
 
     def after_val(self, runner) -> None:
         runner._rng_before_val = None

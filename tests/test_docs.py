@@ -1,0 +1,139 @@
+"""The commands and settings of the documents are those that the tools take."""
+import argparse
+import copy
+import functools
+import re
+import runpy
+import shlex
+import subprocess
+import sys
+from unittest import mock
+
+import pytest
+from conftest import ROOT
+from mmengine.config import Config
+
+from mmiformer import overrides
+from mmiformer.checks import CheckContext
+from mmiformer.checks.settings import check_settings
+from mmiformer.config import add_cfg_options, load_config, walk
+from mmiformer.overrides import takes
+
+DOCUMENTS = ['README.md', *(f'docs/{path.name}' for path in sorted(
+    ROOT.glob('docs/*.md')))]
+FENCED = re.compile('```.*?```', re.DOTALL)
+COMMAND = re.compile(r'(tools/\w+\.\w+|benchmarks/backbones\.py)\s(.*)')
+OPTIONAL = re.compile(r'\[.*?\]')
+# For each framework; documents say `train.py CONFIG`.
+CONFIGS = ['mask_rcnn/iformer_s_1x.py', 'fpn_ade20k/iformer_s_80k.py']
+IMAGE = ROOT / 'docs/images/demo.jpg'  # in place of those of examples
+AMP = {'optim_wrapper.type': 'AmpOptimWrapper'}  # the subject of some lines
+
+
+def find_commands(document):
+    """Tools and arguments of the commands on lines of their own."""
+    text = (ROOT / document).read_text().replace('\\\n', ' ')
+    for line in '\n'.join(FENCED.findall(text)).splitlines():
+        if found := COMMAND.search(line):
+            tool, rest = found.groups()
+            words = subprocess.run(
+                ['bash', '-c', f'printf "%s\\n" {re.sub(OPTIONAL, "", rest)}'],
+                env=dict(CONFIG=f'configs/{CONFIGS[0]}'), check=True,
+                stdout=subprocess.PIPE, text=True).stdout.split('\n')[:-1]
+            if tool.endswith('.sh'):  # of dist_*.sh: how many processes
+                tool = re.sub(r'(dist|slurm)_(\w+)\.sh', r'\2.py', tool)
+                words = [word for word in words if not word.isdigit()]
+            yield tool, words
+
+
+def find_settings(document):
+    """Settings within a line, for --cfg-options."""
+    text = FENCED.sub('', (ROOT / document).read_text())
+    for span in re.findall('`([^`]+)`', text):
+        if re.match(r'--cfg-options\s|\w+\.[\w.]+=', span):
+            yield [word for word in shlex.split(span)
+                   if re.match('[a-z]', word)]
+
+
+def read(words):
+    parser = argparse.ArgumentParser()
+    add_cfg_options(parser)
+    return parser.parse_args(['--cfg-options', *words]).cfg_options
+
+
+@functools.lru_cache
+def read_once(path):
+    return Config.fromfile(path)
+
+
+COMMANDS = [(document, *command) for document in DOCUMENTS
+            for command in find_commands(document)]
+SETTINGS = sorted({' '.join(map(shlex.quote, words)) for document in DOCUMENTS
+                   for words in find_settings(document) if words})
+
+
+@pytest.mark.parametrize('document, tool, words', COMMANDS)
+def test_commands(document, tool, words, tmp_path, monkeypatch):
+    for word in words:
+        assert not word.startswith('configs/') or (ROOT / word).is_file()
+    monkeypatch.chdir(tmp_path)
+    words = [re.sub(r'.*\.(jpg|\*)$', str(IMAGE), word) for word in words]
+    with mock.patch.object(sys, 'argv', [tool, *words]):
+        parsed = vars(runpy.run_path(str(ROOT / tool))['parse_args']())
+    if options := parsed.get('cfg_options'):
+        assert find_faults(ROOT / words[0], options, monkeypatch) == []
+
+
+@pytest.mark.parametrize('words', SETTINGS)
+def test_settings(words, monkeypatch):
+    """Of a detector or of a segmentor."""
+    monkeypatch.setattr('mmiformer.config.read_config', lambda path, options: (
+        copy.deepcopy(read_once(path)), options))
+    options = {**AMP, **read(shlex.split(words))}
+    assert any(not find_faults(ROOT / 'configs' / config, options, monkeypatch)
+               for config in CONFIGS)
+
+
+def find_faults(config, options, monkeypatch):
+    """What is said of overrides, and which reach nothing."""
+    said = []
+    monkeypatch.setattr(overrides, 'print_log',
+                        lambda text, **_: said.append(text))
+    try:
+        cfg = load_config(config, options)
+    except ValueError as error:
+        return [str(error)]
+    nodes = dict(walk(cfg.to_dict()))
+    for key in options:
+        outer, _, name = key.rpartition('.')
+        kind = (nodes[outer] or {}).get('type')
+        if kind and name != 'type' and not takes(
+                kind, name, cfg.default_scope):
+            said.append(key)
+    return said
+
+
+@pytest.mark.parametrize('title', ['the size', 'the schedule'])
+def test_what_a_child_config_changes(title, tmp_path):
+    """The settings of the child agree with each other."""
+    text = (ROOT / 'docs/downstream.md').read_text()
+    lines = re.search(rf'\n# {title}.*?(?=\n\n|\n```)', text, re.DOTALL)[0]
+    child = tmp_path / 'child.py'
+    child.write_text(
+        f'_base_ = {str(ROOT / "configs" / CONFIGS[0])!r}\n{lines}')
+    context = CheckContext()
+    check_settings(load_config(child), ('train', 'val', 'test'), context)
+    assert context.report.faults == {}
+
+
+def test_headers_of_configs():
+    for path in ROOT.glob('configs/[!_]*/*.py'):
+        named = re.findall(r'^#   tools/\S+ (\S+)', path.read_text(), re.M)
+        assert str(path.relative_to(ROOT)) in named, path
+        assert all((ROOT / name).is_file() for name in named), path
+
+
+def test_they_are_found():
+    assert len(COMMANDS) > 30 and len(SETTINGS) > 20
+    for document in ('README.md', 'docs/trouble.md', 'docs/many_gpus.md'):
+        assert any(document == found for found, _, _ in COMMANDS)
