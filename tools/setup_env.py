@@ -24,9 +24,6 @@ print(json.dumps(dict(
     mmiformer=spec and os.path.dirname(spec.origin),
     installed={dist.metadata['Name'].lower().replace('_', '-'): dist.version
                for dist in importlib.metadata.distributions()})))'''
-# The models, since importing mmdet alone does not import what they need.
-VERIFY = ('import mmdet.models, mmseg.models, mmpretrain.models, mmcv.ops, '
-          'mmiformer')
 FAULTS = (  # what a failed step has printed -> what to do
     ('externally-managed-environment|ResolutionImpossible', 'pip may not '
      'change what is installed: omit PYTHON= to use .venv'),
@@ -177,7 +174,8 @@ def set_up(stack, venv, python=None):
     run('installing mmiformer', 'some seconds',
         pip + ['--no-build-isolation', '-e', ROOT])
     mend_torchvision(python, state['site'])
-    run('importing the models', 'some seconds', [python, '-c', VERIFY])
+    run('checking the environment', 'some seconds',
+        [python, os.path.join(ROOT, 'tools', 'env.py')])
     say('ready')
 
 
