@@ -1,5 +1,9 @@
-"""Where this package keeps its configs, for configs of other projects."""
+"""What this package has: its configs, and their models."""
+from fnmatch import fnmatch
 from pathlib import Path
+from typing import List, NamedTuple, Optional
+
+from mmengine.fileio import load
 
 PACKAGE = Path(__file__).parent
 CONFIGS = PACKAGE / '.mim' / 'configs'
@@ -26,3 +30,38 @@ def config_path(name: str) -> str:
                        for file in CONFIGS.glob('*/*.py'))
         raise ValueError(f'there is no config {name!r}, but {", ".join(names)}')
     return str(path)
+
+
+class Model(NamedTuple):
+    """A model that one of our configs trains."""
+    name: str  # of the config, as `config_path` takes it
+    task: str
+    data: str
+    parameters: int  # of the whole model
+    # In the paper; UperNet's in the authors' README. None: in neither.
+    published: Optional[str]
+    weights: Optional[str]  # as `IFormer.from_pretrained` takes it
+
+
+def list_models(pattern: str = '*') -> List[Model]:
+    """The models of our configs, from the files that mim reads.
+
+    Args:
+        pattern: Of names, with ``*`` and ``?``: ``'*iformer_s*'``.
+    """
+    root = CONFIGS.parent
+    models = []
+    for file in load(root / 'model-index.yml')['Import']:
+        content = load(root / file)
+        about, = content['Collections']
+        for model in content['Models']:
+            name = str(Path(model['Config']).relative_to('configs')
+                       .with_suffix(''))
+            weights = model['Weights']
+            models.append(Model(
+                name, about['Metadata']['Task'],
+                about['Metadata']['Training Data'],
+                model['Metadata']['Parameters'],
+                model['Metadata'].get('Published'),
+                Path(weights).stem if '://' in weights else None))
+    return [model for model in models if fnmatch(model.name, pattern)]

@@ -1,10 +1,14 @@
 """Our configs as other projects find them: by name, by path, by mim."""
+import re
 import runpy
 import shutil
+import sys
 from pathlib import Path
 
 import mmengine
 import pytest
+import torch
+from conftest import ROOT
 from mmdet.apis import DetInferencer
 from mmengine.config import Config
 from mmengine.hub import get_config, get_model
@@ -20,13 +24,16 @@ from mmengine.registry import (
     DefaultScope,
     init_default_scope,
 )
-from mmpretrain import list_models
+from mmpretrain import list_models as mmpretrains_models
 from mmpretrain.apis import ModelHub
 from mmseg.apis import MMSegInferencer
 
 import mmiformer
-from mmiformer import config_path
+from mmiformer import config_path, list_models
 from mmiformer.analysis.curves import read_curve
+from mmiformer.analysis.paper import TABLES
+from mmiformer.backbone.hub import RELEASED
+from mmiformer.zoo import Model
 
 NO_WEIGHTS = 'not trained here'  # an error of who opens it
 
@@ -150,6 +157,72 @@ def released():
                    read_curve(f'{curve}/{arch[0].upper()}'))
 
 
+def test_list_models():
+    assert list_models('imagenet/iformer_s_384*') == [Model(
+        'imagenet/iformer_s_384_ft', 'Image Classification', 'ImageNet-1K',
+        20_899_944, '84.6 top-1', 'iformer_small_384')]
+    assert list_models('mask_rcnn/iformer_?_1x') == [
+        Model(f'mask_rcnn/iformer_{arch}_1x', 'Instance Segmentation', 'COCO',
+              parameters, published, None) for arch, parameters, published in (
+            ('s', 39_641_776, '46.2 box AP, 41.9 mask AP'),
+            ('b', 67_562_928, '48.3 box AP, 43.4 mask AP'),
+            ('l', 106_255_088, None))]
+    assert list_models('iformer_s') == []
+    assert {model.weights for model in list_models()} == {None, *RELEASED}
+
+
+@pytest.mark.parametrize('model', list_models(), ids=lambda model: model.name)
+def test_a_model_is_what_its_config_says(model):
+    """In the comment on its first lines."""
+    head = Path(config_path(model.name)).read_text().partition('\n_base_')[0]
+    for number in re.findall(r'[0-9.]+', (model.published or '').partition(
+            '-')[0]):
+        assert number in head
+    if not model.published:
+        assert re.search('No row of the paper|No published row|The recipe of', head)
+
+
+@pytest.mark.parametrize('name, table, row', [
+    ('mask_rcnn/iformer_s_1x', 'coco', 'iFormer-S'),
+    ('mask_rcnn/iformer_b_1x', 'coco', 'iFormer-B'),
+    ('fpn_ade20k/iformer_s_80k', 'ade20k', 'iFormer-S'),
+    ('upernet_ade20k/iformer_s_160k', 'upernet', 'iFormer-S')])
+def test_published_results_are_those_of_the_tables(name, table, row):
+    model, = list_models(name)
+    row = TABLES[table][row]
+    assert [float(number) for number in re.findall(
+        r'[0-9.]+', model.published)] == list(row.metrics.values())
+    assert abs(model.parameters / 1e6 - row.params) < 0.6
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('model', list_models(), ids=lambda model: model.name)
+def test_parameters_are_counted(model):
+    cfg = Config.fromfile(config_path(model.name))
+    init_default_scope(cfg.default_scope)
+    with torch.device('meta'):
+        built = MODELS.build(cfg.model)
+    assert sum(parameter.numel() for parameter in built.parameters()
+               ) == model.parameters
+
+
+def test_the_table_of_models(monkeypatch, capsys):
+    tool = str(ROOT / 'tools' / 'models.py')
+    monkeypatch.setattr(sys, 'argv', [tool, '*_b_384*'])
+    runpy.run_path(tool, run_name='__main__')
+    titles, row = capsys.readouterr().out.splitlines()
+    assert re.split(' {2,}', titles) == [
+        'config', 'task', 'data', 'params M', 'published', 'weights']
+    assert re.split(' {2,}', row) == [
+        'imagenet/iformer_b_384_ft', 'Image Classification', 'ImageNet-1K',
+        '48.9', '85.7 top-1', 'iformer_base_384']
+    monkeypatch.setattr(sys, 'argv', [tool, 'mask_rcn/iformer_s'])
+    with pytest.raises(SystemExit) as error:
+        runpy.run_path(tool, run_name='__main__')
+    assert "'mask_rcn/iformer_s'" in error.value.code
+    assert 'mask_rcnn/iformer_s_1x' in error.value.code
+
+
 def test_by_mmengines_hub():
     cfg = get_config('mmiformer::mask_rcnn/iformer_s_1x.py')
     assert cfg.model.backbone.arch == 'small'
@@ -176,7 +249,7 @@ def test_listed_names_without_weights(inferencer, name):
 def test_by_mmpretrains_hub():
     root = mmiformer.zoo.CONFIGS.parent
     ModelHub.register_model_index(root / 'model-index.yml', root)
-    names = list_models('imagenet_iformer', task='Image Classification')
+    names = mmpretrains_models('imagenet_iformer', task='Image Classification')
     assert len(names) == 6
     for config, weights, _ in released():
         path = Path(config)

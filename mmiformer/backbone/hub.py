@@ -11,7 +11,7 @@ import os
 import pickle
 import re
 from pathlib import Path
-from typing import Any, Iterator, Mapping, Optional
+from typing import Any, Dict, Iterator, Mapping, Optional, Tuple
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlparse
 
@@ -24,9 +24,12 @@ from torch import nn
 from .weights import unwrap
 
 SCHEME = 'mmiformer://'
-RELEASED = ('iformer_small', 'iformer_base', 'iformer_large',
-            'iformer_small_384', 'iformer_base_384', 'iformer_large_384')
-REPO = 'sail/dl2'  # the authors' files, on the Hugging Face hub
+# The authors' files, and the arguments of IFormer that each was trained with.
+RELEASED = {
+    f'iformer_{arch}{suffix}': dict(arch=arch, pretrain_img_size=size)
+    for suffix, size in (('', 224), ('_384', 384))
+    for arch in ('small', 'base', 'large')}
+REPO = 'sail/dl2'  # on the Hugging Face hub
 RELEASE = f'https://huggingface.co/{REPO}/resolve/main/iformer/'
 SETTING = 'MMIFORMER_WEIGHTS'  # a local folder that has the authors' files
 
@@ -69,6 +72,26 @@ def find(source: str) -> Path:
     if not path.is_file():
         raise FileNotFoundError(f'there is no checkpoint {path.absolute()}')
     return path
+
+
+def released(source: str) -> Tuple[str, Dict[str, Any]]:
+    """What a checkpoint is called here, and which backbone it fits.
+
+    Args:
+        source: As :func:`find` takes it, or one of the authors' files by its
+            bare name (``iformer_small``); a local file of such a name needs
+            ``./`` before it.
+
+    Returns:
+        The source as :func:`find` takes it, and the arguments of
+        :class:`~mmiformer.IFormer`; of any but the authors' files, none.
+
+    Raises:
+        ValueError: A name is none of the authors'.
+    """
+    if not {'/', os.sep, '.'} & set(source):
+        source = f'{SCHEME}{source}'
+    return source, RELEASED.get(_released_name(source), {})
 
 
 def _released_name(source: str) -> Optional[str]:

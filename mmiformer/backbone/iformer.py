@@ -11,7 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from ..registry import BACKBONES
 from . import arguments
 from .arch import NUM_STAGES, resolve_arch
-from .hub import load_pretrained
+from .hub import load_pretrained, released
 from .layers import BATCH_NORMS, Block, PatchEmbed, Stage, Stem
 from .mixer import InceptionMixer
 from .weights import adapt_state_dict
@@ -149,6 +149,69 @@ class IFormer(BaseModule):
             self.stages[0].pos_embed.requires_grad_(False)
         if compile_cfg is not None:
             self.compile(**compile_cfg)
+
+    @classmethod
+    def from_pretrained(cls, checkpoint: str, **settings) -> 'IFormer':
+        """Builds a backbone with trained weights, in eval mode.
+
+        ::
+
+            backbone = IFormer.from_pretrained('iformer_small')
+
+        The mode is that of the function of the same name in transformers; for
+        training call ``.train()``. Released weights have no output norms but
+        the last: the others start as plain normalisation, and
+        ``out_norms=False`` leaves all of them out.
+
+        Args:
+            checkpoint: One of the authors' files, ``'iformer_small'``,
+                ``'iformer_small_384'`` and so on, which also sets ``arch``
+                and ``pretrain_img_size``. Or a path or URL of any other.
+            settings: Further arguments of :class:`IFormer`.
+
+        Raises:
+            FileNotFoundError, ConnectionError, ValueError: As of
+                :func:`~mmiformer.backbone.hub.load_pretrained`.
+        """
+        source, defaults = released(checkpoint)
+        model = cls(init_cfg=None, **{**defaults, **settings})
+        load_pretrained(model, source)
+        return model.eval()
+
+    @property
+    def feature_info(self) -> List[dict]:
+        """Of each output its channels (``num_chs``), stride in pixels
+        (``reduction``) and ``module``; the names are timm's."""
+        return [dict(num_chs=self.arch['embed_dims'][i],
+                     reduction=4 * 2 ** i, module=f'stages.{i}')
+                for i in self.out_indices]
+
+    def get_layer_depth(self, param_name: str, prefix: str = ''
+                        ) -> Tuple[int, int]:
+        """The depth of a parameter, for layer-wise decay of learning rates.
+
+        As in mmpretrain's Swin: the stem is 0, block k (from 1, over all
+        stages) is k, a later patch embedding and position map are of the depth
+        of the block before them. What follows the blocks (output norms, and
+        the modules after the backbone) comes last.
+
+        Args:
+            param_name: The parameter's name.
+            prefix: Where the backbone is in it, ``'backbone.'`` for that of a
+                detector; a name without it is not the backbone's.
+
+        Returns:
+            The depth, and the number of depths.
+        """
+        depths = [len(stage.blocks) for stage in self.stages]
+        last = sum(depths) + 1
+        if not param_name.startswith(prefix):
+            return last, last + 1
+        _, stage, part, *rest = param_name[len(prefix):].split('.')
+        if part == 'out_norm':
+            return last, last + 1
+        block = int(rest[0]) + 1 if part == 'blocks' else 0
+        return sum(depths[:int(stage)]) + block, last + 1
 
     def forward(self, x: Tensor) -> Tuple[Tensor, ...]:
         """``(B, C_in, H, W)`` to one ``(B, C_i, H_i, W_i)`` for each of

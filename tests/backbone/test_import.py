@@ -5,7 +5,12 @@ import subprocess
 import sys
 
 import pytest
-from mmengine.registry import HOOKS, MODELS, RUNNERS
+from mmengine.registry import (
+    HOOKS,
+    MODELS,
+    OPTIM_WRAPPER_CONSTRUCTORS,
+    RUNNERS,
+)
 
 import mmiformer
 
@@ -81,7 +86,8 @@ def test_what_is_registered(looks):
 
 @pytest.mark.parametrize('registry, name', [
     (MODELS, 'IFormer'), (HOOKS, 'LoadBackboneHook'),
-    (HOOKS, 'NonFiniteHook'), (RUNNERS, 'ResumableRunner')])
+    (HOOKS, 'NonFiniteHook'), (RUNNERS, 'ResumableRunner'),
+    (OPTIM_WRAPPER_CONSTRUCTORS, 'LayerDecayOptimWrapperConstructor')])
 def test_a_scoped_name_is_registered(registry, name):
     assert name in registry.children['mmiformer'].module_dict
     assert registry.get(f'mmiformer.{name}') is getattr(mmiformer, name)
@@ -92,5 +98,7 @@ def test_what_is_imported(looks):
     added = set(after['packages']) - set(before['packages'])
     assert not added & {'mmcv', 'mmdet', 'mmseg', 'mmpretrain', 'matplotlib',
                         'torchvision', 'cv2', 'huggingface_hub'}
-    assert exported == ['IFormer', 'LoadBackboneHook', 'NonFiniteHook',
-                        'ResumableRunner', 'config_path', '__version__']
+    assert exported == [
+        'IFormer', 'LayerDecayOptimWrapperConstructor', 'LoadBackboneHook',
+        'NonFiniteHook', 'ResumableRunner', 'config_path', 'inferencer',
+        'list_models', '__version__']
