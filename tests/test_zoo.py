@@ -179,7 +179,8 @@ def test_a_model_is_what_its_config_says(model):
             '-')[0]):
         assert number in head
     if not model.published:
-        assert re.search('No row of the paper|No published row|The recipe of', head)
+        assert re.search(
+            'No row of the paper|No published row|The recipe of', head)
 
 
 @pytest.mark.parametrize('name, table, row', [
