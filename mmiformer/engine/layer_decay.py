@@ -75,16 +75,13 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
 
     def _scales(self, model: nn.Module) -> Dict[nn.Parameter, float]:
         """The factor of the rate of every parameter that has a depth."""
-        scales = {}
+        scales, rate = {}, self.paramwise_cfg['layer_decay_rate']
         for part in model.modules():
-            # mmpretrain's classifier has the method too, for its backbone's.
-            if hasattr(part, 'backbone') or not hasattr(
-                    part, 'get_layer_depth'):
+            if not hasattr(part, 'get_layer_depth'):
                 continue
             for name, parameter in part.named_parameters():
                 depth, count = part.get_layer_depth(name.replace(WRAPPED, ''))
-                scales[parameter] = self.paramwise_cfg[
-                    'layer_decay_rate'] ** (count - 1 - depth)
+                scales[parameter] = rate ** (count - 1 - depth)
         if not scales:
             backbone = getattr(model, 'backbone', model)
             raise ValueError(

@@ -6,7 +6,7 @@ import torch
 from conftest import assert_parity, golden_image
 
 from mmiformer import IFormer
-from mmiformer.backbone.hub import RELEASED, released
+from mmiformer.backbone.hub import RELEASED
 
 CASE = 'iformer_small_224x224'
 DENSE = ('mmcv', 'mmdet', 'mmseg', 'mmpretrain', 'torchvision')
@@ -29,12 +29,16 @@ def test_a_released_name(weights, released_small):
         assert_parity(model(golden_image(CASE)), CASE)
 
 
+@pytest.mark.parametrize('scheme', ['', 'mmiformer://'])
 @pytest.mark.parametrize('name', RELEASED)
-def test_the_arguments_of_a_released_name(name, released_keys):
-    source = f'mmiformer://{name}'
-    assert released(name) == released(source) == (source, RELEASED[name])
+def test_the_arguments_of_a_released_name(name, scheme, released_keys,
+                                          monkeypatch):
+    loaded = []
+    monkeypatch.setattr('mmiformer.backbone.iformer.load_pretrained',
+                        lambda model, source: loaded.append(source))
     with torch.device('meta'):
-        model = IFormer(**RELEASED[name])
+        model = IFormer.from_pretrained(scheme + name, out_indices=(0, 3))
+    assert loaded == [f'mmiformer://{name}'] and model.out_indices == (0, 3)
     for i, stage in enumerate(model.stages, 1):
         shape = tuple(released_keys[name][f'pos_embed{i}'])
         assert stage.pos_embed.shape == shape
