@@ -90,7 +90,7 @@ def inferencer(config: Union[str, Config], checkpoint: str,
     for step in dataset.pipeline:
         if not isinstance(step['type'], str):
             step['type'] = type_name(step)
-    meta = _read_meta(cfg)
+    meta = read_meta(cfg)
     with _scope(cfg), warnings.catch_warnings():
         warnings.simplefilter('ignore')
         if scope == 'mmpretrain':
@@ -115,7 +115,7 @@ def inferencer(config: Union[str, Config], checkpoint: str,
     return result
 
 
-def _read_meta(cfg: Config) -> Dict[str, Any]:
+def read_meta(cfg: Config) -> Dict[str, Any]:
     """The names and colours of a test data set's classes."""
     with _scope(cfg):  # lazy: its files need not exist
         dataset = DATASETS.build(
@@ -133,7 +133,7 @@ def class_names(cfg: Config) -> List[str]:
     Raises:
         ValueError: The data set has none.
     """
-    return _read_meta(cfg)['classes']
+    return read_meta(cfg)['classes']
 
 
 def read_image(cfg: Config, model: nn.Module, path: str

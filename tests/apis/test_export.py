@@ -1,0 +1,472 @@
+"""Exported files give the numbers of the frameworks, or are not written."""
+import contextlib
+import io
+import json
+import re
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+from unittest import mock
+
+import cv2
+import numpy as np
+import onnx
+import onnx_ir
+import pytest
+import torch
+from conftest import ROOT, golden_state, refusal
+from mmengine.config import Config
+from mmengine.dataset import Compose, pseudo_collate
+from mmengine.logging import MMLogger
+from mmengine.registry import DefaultScope
+from PIL import Image
+from tiny_models import BACKBONE, build, save
+
+from mmiformer.apis import export as exporting
+from mmiformer.apis.export import OPSET, NotProvedError, export, write
+from mmiformer.apis.exported import ExportedModel
+from mmiformer.apis.inference import load_model, read_meta
+from mmiformer.config import load_config
+
+pytestmark = pytest.mark.filterwarnings('ignore')  # of the exporter
+
+CLASSES = ['circle', 'square', 'triangle']
+DEPTHS = dict(embed_dims=(16, 32, 32, 48), num_heads=(2, 4, 4, 6),
+              depths=(1, 1, 1, 1), attention_heads=(1, 2, 2, 5))
+SHALLOW = dict(BACKBONE, arch=DEPTHS)
+SHALLOW_FPN = dict(
+    backbone=dict(SHALLOW, out_indices=(0, 1)),
+    neck=dict(in_channels=[16, 32], num_outs=2),
+    decode_head=dict(in_channels=[128, 128], in_index=[0, 1],
+                     feature_strides=[4, 8]))
+UPERNET = dict(
+    backbone=SHALLOW, data_preprocessor=dict(size=(64, 96)),
+    decode_head=dict(in_channels=[16, 32, 32, 48], channels=16,
+                     norm_cfg=dict(type='BN')),
+    auxiliary_head=dict(in_channels=32, norm_cfg=dict(type='BN')))
+
+
+def write_config(name, base, model, pipeline=(), more=''):
+    """A config and weights; ``pipeline`` replaces the resizes of testing."""
+    text = f'_base_ = {str(ROOT / "configs" / base)!r}\nmodel = {model}\n'
+    if pipeline:
+        text += ("test_pipeline = [dict(type='LoadImageFromFile'), "
+                 f"*{list(pipeline)}, dict(type='PackSegInputs')]\n"
+                 'test_dataloader = dict(dataset=dict(pipeline=test_pipeline))'
+                 '\n')
+    Path(f'{name}.py').write_text(text + more)
+    torch.save(build(Config.fromfile(f'{name}.py')).state_dict(),
+               f'{name}.pth')
+    return load_config(f'{name}.py'), f'{name}.pth'
+
+
+def as_in_testing(cfg, checkpoint, image):
+    """What the framework predicts for an array in BGR order."""
+    cv2.imwrite('tested.png', image)
+    with DefaultScope.overwrite_default_scope(cfg.default_scope):
+        pipeline = Compose([step for step in cfg.test_pipeline
+                            if not step['type'].endswith('Annotations')])
+    with torch.no_grad():
+        return load_model(cfg, checkpoint).cpu().test_step(pseudo_collate([
+            pipeline(dict(img_path='tested.png', img_id=0))]))[0]
+
+
+def picture(height, width):
+    """Noise and large areas, whose labels are of both kinds."""
+    random = np.random.RandomState(0)
+    coarse = random.randint(0, 256, (4, 5, 3), np.uint8)
+    return cv2.addWeighted(
+        cv2.resize(coarse, (width, height)), 0.7,
+        random.randint(0, 256, (height, width, 3), np.uint8), 0.3, 0)
+
+
+def assert_same_labels(labels, sample):
+    expected = sample.pred_sem_seg.data[0].numpy()
+    assert labels.shape == expected.shape
+    assert len(np.unique(expected)) > 1
+    # Rounding decides where two classes are equal.
+    assert (labels == expected).mean() >= 0.999
+
+
+def run_tool(*arguments):
+    """In this process, which is faster; returns what is printed."""
+    logger, stdout = MMLogger.get_current_instance(), io.StringIO()
+    level = logger.level
+    with mock.patch.object(sys, 'argv', ['export.py', *arguments]), (
+            contextlib.redirect_stdout(stdout)):
+        runpy.run_path(str(ROOT / 'tools' / 'export.py'), run_name='__main__')
+    logger.setLevel(level)
+    return stdout.getvalue()
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp('export')
+
+
+@pytest.fixture(scope='module')
+def classifier(folder):
+    """By the command: a config, weights, the file and what was printed."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        config, weights = save(ROOT / 'configs', 'imagenet', 'cls',
+                               backbone=dict(SHALLOW, out_indices=(1, )),
+                               head=dict(in_channels=32))
+        printed = run_tool(config, weights, '--out', 'cls.onnx')
+    return load_config(str(folder / config)), folder / weights, (
+        folder / 'cls.onnx'), printed
+
+
+def test_scores_are_those_of_testing(classifier, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    cfg, weights, path, _ = classifier
+    model = ExportedModel(path)
+    image = picture(100, 80)
+    scores = model(image)
+    assert scores.shape == (3, ) and scores.dtype == np.float32
+    expected = as_in_testing(cfg, str(weights), image).pred_score.numpy()
+    assert np.ptp(expected) > 1e-4
+    np.testing.assert_allclose(scores, expected, rtol=1e-5)
+    # Not those of the image in the other channel order.
+    assert np.abs(scores - model(image[..., ::-1])).max() > 1e-5
+
+
+def test_what_the_file_says(classifier):
+    _, _, path, printed = classifier
+    model = ExportedModel(path)
+    assert (model.task, model.classes, model.palette) == (
+        'classification', CLASSES, None)
+    entry, = model.session.get_inputs()
+    assert (entry.name, entry.type, entry.shape) == (
+        'image', 'tensor(uint8)', [1, 3, 64, 64])
+    assert [x.name for x in model.session.get_outputs()] == ['logits']
+    stored = onnx.load(path)
+    assert {x.domain: x.version for x in stored.opset_import}[''] == OPSET
+    onnx.checker.check_model(stored, full_check=True)
+    lines = printed.strip().splitlines()
+    assert re.fullmatch(r'written: cls.onnx, 0\.\d MiB, largest difference '
+                        r'\d\.\de-0[5-9] of a deviation, \d+ s', lines[-1])
+    assert sum('proved at 1x64x64' in line for line in lines) == 2
+    assert [file.name for file in path.parent.glob('*.onnx*')] == ['cls.onnx']
+
+
+def test_other_arrays_are_refused(classifier, tmp_path):
+    model = ExportedModel(classifier[2])
+    for image in (np.zeros((64, 64), np.uint8), np.zeros((64, 64, 3))):
+        with pytest.raises(ValueError, match=r'uint8'):
+            model(image)
+    with pytest.raises(FileNotFoundError, match='none.onnx'):
+        ExportedModel(tmp_path / 'none.onnx')
+    (tmp_path / 'bad.onnx').write_text('no model')
+    with pytest.raises(ValueError, match='bad.onnx'):
+        ExportedModel(tmp_path / 'bad.onnx')
+    stored = onnx.load(classifier[2])
+    del stored.metadata_props[:]
+    onnx.save(stored, tmp_path / 'plain.onnx')
+    with pytest.raises(ValueError, match='plain.onnx.*mmiformer export'):
+        ExportedModel(tmp_path / 'plain.onnx')
+
+
+def test_it_runs_without_a_framework(classifier):
+    """In a process that has neither torch nor an mm package."""
+    file = exporting.__file__.replace('export.py', 'exported.py')
+    code = f'''
+import runpy, sys
+for name in ('torch', 'mmengine', 'mmcv', 'mmdet', 'mmseg', 'mmpretrain',
+             'mmiformer'):
+    sys.modules[name] = None
+names = runpy.run_path({file!r})
+import numpy
+print(names['ExportedModel']({str(classifier[2])!r})(
+    numpy.full((90, 70, 3), 99, numpy.uint8)).tolist())
+'''
+    out = subprocess.run([sys.executable, '-c', code], check=True, text=True,
+                         stdout=subprocess.PIPE).stdout
+    np.testing.assert_allclose(json.loads(out), ExportedModel(classifier[2])(
+        np.full((90, 70, 3), 99, np.uint8)), rtol=1e-5)
+
+
+def test_the_lines_in_the_docs(classifier, tmp_path, monkeypatch, capsys):
+    text = (ROOT / 'docs' / 'export.md').read_text()
+    block, = re.findall(r'```python\n(import json.*?)```', text, re.DOTALL)
+    assert len([line for line in block.splitlines() if line]) == 10
+    monkeypatch.chdir(tmp_path)
+    Path('model.onnx').write_bytes(classifier[2].read_bytes())
+    image = picture(64, 64)  # of the file's size, since Pillow resizes others
+    Image.fromarray(image[..., ::-1].copy()).save('photo.jpg', format='png')
+    names = {}
+    exec(block, names)
+    expected = ExportedModel('model.onnx')(image).argmax()
+    assert names['labels'] == expected
+    assert CLASSES[expected] in capsys.readouterr().out
+
+
+def test_label_maps_are_those_of_testing(tmp_path, monkeypatch):
+    """At the size of the image, which is resized before and after."""
+    monkeypatch.chdir(tmp_path)
+    cfg, weights = write_config(
+        'seg', 'fpn_ade20k/iformer_s_shapes.py',
+        SHALLOW_FPN, [dict(type='Resize', scale=(90, 67), keep_ratio=False)])
+    worst = export(cfg, weights, Path('seg.onnx'), size=(67, 90))
+    assert 0 < worst < 1e-4
+    model = ExportedModel('seg.onnx')
+    assert (model.task, model.classes) == (
+        'segmentation', ['background', *CLASSES])
+    assert model.palette == [
+        list(colour) for colour in read_meta(cfg)['palette']]
+    assert len(model.palette) == 4
+    image = picture(100, 141)
+    labels = model(image)
+    assert labels.dtype == np.uint8
+    assert_same_labels(labels, as_in_testing(cfg, weights, image))
+
+
+def test_maps_of_a_backbone_at_any_size(tmp_path, monkeypatch):
+    """Of a detector, whose preprocessor would pad them."""
+    monkeypatch.chdir(tmp_path)
+    cfg, weights = write_config(
+        'det', 'mask_rcnn/iformer_s_shapes.py', dict(
+            backbone=dict(SHALLOW, out_indices=(0, )),
+            neck=dict(in_channels=[16], num_outs=5)))
+    lines = []
+    export(cfg, weights, Path('det.onnx'), dynamic=True, part='backbone',
+           report=lines.append)
+    assert [line.split(':')[0] for line in lines[1:]] == [
+        f'proved at {size}' for size in ('1x128x128', '2x97x131', '1x200x61')]
+    model = ExportedModel('det.onnx')
+    assert (model.task, model.classes) == ('backbone', [])
+    assert [x.name for x in model.session.get_outputs()] == ['map0']
+    network = load_model(cfg, weights).cpu()
+    for height, width in ((64, 64), (33, 118)):
+        image = picture(height, width)
+        rgb = torch.from_numpy(image[..., ::-1].copy()).permute(2, 0, 1)
+        x = (rgb - torch.tensor([123.675, 116.28, 103.53]).view(3, 1, 1)) / (
+            torch.tensor([58.395, 57.12, 57.375]).view(3, 1, 1))
+        with torch.no_grad():
+            maps = network.backbone(x[None])
+        for out, expected in zip(model(image), maps, strict=True):
+            assert out.shape == expected.shape
+            assert np.abs(out - expected.numpy()).max() < (
+                1e-4 * expected.std())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name', ['fpn', 'upernet'])
+def test_segmentors_at_any_size(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    steps = [dict(type='Resize', scale=(200, 96), keep_ratio=True)]
+    cfg, weights = write_config(*dict(
+        fpn=('fpn', 'fpn_ade20k/iformer_s_shapes.py',
+             dict(backbone=SHALLOW, neck=dict(in_channels=[16, 32, 32, 48])),
+             [*steps, dict(type='ResizeToMultiple', size_divisor=32)]),
+        upernet=('upernet', 'upernet_ade20k/iformer_s_160k.py', UPERNET,
+                 steps))[name])
+    export(cfg, weights, Path('any.onnx'), dynamic=True)
+    model = ExportedModel('any.onnx')
+    for size in ((100, 141), (333, 120), (50, 50)):
+        image = picture(*size)
+        assert_same_labels(model(image), as_in_testing(cfg, weights, image))
+    if name == 'fpn':  # mmseg's upsampling makes a constant of its size
+        monkeypatch.setattr(exporting, 'make_exportable', lambda model: None)
+        with pytest.raises((NotProvedError, ValueError)):
+            export(cfg, weights, Path('wrong.onnx'), dynamic=True)
+        assert not Path('wrong.onnx').exists()
+
+
+@pytest.mark.slow
+def test_upernet_and_windows_at_a_fixed_size(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    model = dict(UPERNET, backbone=dict(
+        SHALLOW, window_size=(4, 2, 2, None)))
+    cfg, weights = write_config(
+        'upernet', 'upernet_ade20k/iformer_s_160k.py', model,
+        [dict(type='Resize', scale=(96, 64), keep_ratio=False)])
+    export(cfg, weights, Path('fixed.onnx'))
+    image = picture(90, 120)
+    assert_same_labels(ExportedModel('fixed.onnx')(image),
+                       as_in_testing(cfg, weights, image))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('opset', [18, 20, 23])
+def test_the_published_size(opset, tmp_path, monkeypatch, released_small,
+                            released_keys):
+    """iFormer-S with the head and the goldens' weights: 224, the crop."""
+    monkeypatch.chdir(tmp_path)
+    torch.save(golden_state('small', released_keys), 'iformer_small.pth')
+    cfg = load_config(str(ROOT / 'configs/imagenet/iformer_s_300e.py'))
+    export(cfg, 'iformer_small.pth', Path('small.onnx'), opset=opset)
+    operators = {node.op_type for node in onnx.load('small.onnx').graph.node}
+    assert ('Attention' in operators) == (opset == 23)
+    model = ExportedModel('small.onnx')
+    assert model.classes[:1] == ['tench, Tinca tinca']
+    image = picture(300, 401)
+    expected = as_in_testing(cfg, 'iformer_small.pth', image)
+    np.testing.assert_allclose(
+        model(image), expected.pred_score.numpy(), rtol=1e-3, atol=1e-7)
+
+
+@pytest.fixture
+def program(tmp_path, monkeypatch):
+    """A program of one layer, an image for it and its output."""
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(0)
+
+    class Layer(torch.nn.Conv2d):
+        def forward(self, image):
+            return super().forward(image.float())
+
+    layer = Layer(3, 4, 3)
+    image = torch.randint(256, (1, 3, 8, 9), dtype=torch.uint8)
+    exported = torch.onnx.export(
+        layer, (image, ), dynamo=True, input_names=['image'], verbose=False)
+    return exported, [image], layer(image).detach()
+
+
+@pytest.mark.parametrize('damage', [
+    lambda x: x + 2e-4 * x.std(),
+    lambda x: torch.full_like(x, torch.nan),
+    lambda x: x[..., :-1]])
+def test_a_file_that_fails_its_proof_is_not_written(damage, program):
+    exported, images, out = program
+    path = Path('model.onnx')
+    assert write(exported, path, images, [(out, )], print) < 1e-5
+    written = path.read_bytes()
+    path.write_bytes(b'of before')
+    with pytest.raises(NotProvedError, match='1x8x9'):
+        write(exported, path, images, [(damage(out), )], print)
+    assert path.read_bytes() == b'of before'
+    assert [file.name for file in Path().iterdir()] == ['model.onnx']
+    write(exported, path, images, [(out, )], print)
+    assert path.read_bytes() == written
+
+
+def test_what_onnxruntime_computes_is_compared_with_what_was_traced(program):
+    exported, images, out = program
+    weight = next(iter(exported.model.graph.initializers.values()))
+    weight.const_value = onnx_ir.tensor(weight.const_value.numpy() * 1.01)
+    changed, = exported(*images)
+    assert (changed - out).abs().max() > 1e-3 * out.std()
+    with pytest.raises(NotProvedError, match='1x8x9'):
+        write(exported, Path('model.onnx'), images, [(changed, )], print)
+    assert list(Path().iterdir()) == []
+
+
+def refused(cfg, weights='none.pth', **options):
+    with pytest.raises(ValueError) as error:
+        export(cfg, weights, Path('refused.onnx'), **options)
+    assert not Path('refused.onnx').exists()
+    return str(error.value)
+
+
+def test_a_detector_is_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    line = refusal('export.py', ROOT / 'configs/mask_rcnn/iformer_s_1x.py',
+                   'none.pth', '--out', 'x.onnx')
+    assert 'MaskRCNN' in line and '--part backbone' in line
+    assert 'onedl-mmdeploy' in line
+    assert '--size' in refusal('export.py', 'x.py', 'x.pth', '--out',
+                               'x.onnx', '--size', '0', '64')
+
+
+def test_what_cannot_be_exported_is_refused(configs, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = configs / 'fpn_ade20k'
+    cfg = load_config(str(folder / 'iformer_s_shapes.py'))
+    cfg.default_scope = 'mmpose'
+    assert "'mmpose'" in refused(cfg) and '--part backbone' in refused(cfg)
+    cfg.default_scope = 'mmseg'
+    assert "'neck'" in refused(cfg, part='neck')
+    cfg.model.backbone.in_channels = 4
+    assert 'in_channels=4' in refused(cfg)
+    cfg, weights = write_config(
+        'seg', folder / 'iformer_s_shapes.py', dict(
+            backbone=dict(SHALLOW, window_size=4),
+            neck=dict(in_channels=[16, 32, 32, 48])))
+    message = refused(cfg, weights, dynamic=True)
+    assert '[4]' in message and '--size' in message
+    cfg.model.decode_head.align_corners = True
+    assert 'align_corners' in refused(cfg, weights)
+    cfg.model.decode_head.align_corners = False
+    cfg.test_dataloader.dataset.metainfo = dict(classes=['circle', 'square'])
+    message = refused(cfg, weights)
+    assert '4 classes' in message and ' 2' in message
+    cfg.test_dataloader.dataset.pipeline.insert(1, dict(type='Pad'))
+    assert 'Pad' in refused(cfg, weights)
+
+
+def test_a_head_without_softmax_is_refused(configs, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    cfg, weights = write_config(
+        'multi', configs / 'imagenet/iformer_s_shapes.py', dict(
+            backbone=dict(SHALLOW, out_indices=(3, )),
+            head=dict(_delete_=True, type='MultiLabelLinearClsHead',
+                      num_classes=3, in_channels=48)))
+    assert 'MultiLabelLinearClsHead' in refused(cfg, weights)
+
+
+def test_missing_packages_are_named(configs, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(exporting, 'find_spec', lambda name: None)
+    cfg = load_config(str(configs / 'imagenet/iformer_s_shapes.py'))
+    with pytest.raises(ImportError, match='onnx, onnxscript, onnxruntime.*'
+                       r'mmiformer\[export\]'):
+        export(cfg, 'none.pth', Path('x.onnx'))
+    monkeypatch.setitem(sys.modules, 'onnxruntime', None)
+    with pytest.raises(ImportError, match=r'mmiformer\[export\]'):
+        ExportedModel('x.onnx')
+
+
+def test_slide_is_said(configs, tmp_path, monkeypatch, log):
+    monkeypatch.chdir(tmp_path)
+    cfg, weights = write_config(
+        'seg', configs / 'fpn_ade20k/iformer_s_shapes.py', dict(
+            backbone=SHALLOW, neck=dict(in_channels=[16, 32, 32, 48]),
+            test_cfg=dict(mode='slide', crop_size=(64, 64), stride=(32, 32))))
+    exporting.check_model(load_model(cfg, weights), 'segmentation', {}, False)
+    assert any("'slide'" in line and 'whole' in line for line in log)
+
+
+def test_the_default_size(configs):
+    sizes = {str(path): exporting.default_size(load_config(str(path)))
+             for path in map(configs.joinpath, (
+                 'imagenet/iformer_s_300e.py', 'imagenet/iformer_s_384_ft.py',
+                 'imagenet/iformer_s_shapes.py', 'fpn_ade20k/iformer_s_80k.py',
+                 'fpn_ade20k/iformer_s_shapes.py',
+                 'mask_rcnn/iformer_s_1x.py'))}
+    assert [*sizes.values()] == [(224, 224), (384, 384), (64, 64), (512, 512),
+                                 (128, 128), (800, 1344)]
+
+
+@pytest.mark.parametrize('config', [
+    'imagenet/iformer_s_300e.py', 'imagenet/iformer_s_384_ft.py',
+    'imagenet/iformer_s_shapes.py', 'fpn_ade20k/iformer_s_80k.py',
+    'upernet_ade20k/iformer_s_160k.py'])
+@pytest.mark.parametrize('size', [(480, 640), (641, 333), (200, 150)])
+def test_images_are_resized_as_in_testing(config, size, configs, tmp_path):
+    """Pixel by pixel, by the steps that a file for any size stores."""
+    cfg = load_config(str(configs / config))
+    task = exporting.find_task(cfg, 'model')
+    steps = json.loads(json.dumps(exporting.resize_steps(cfg, task, None)))
+    image = picture(*size)
+    cv2.imwrite(str(tmp_path / 'image.png'), image)
+    with DefaultScope.overwrite_default_scope(cfg.default_scope):
+        pipeline = Compose([
+            step for step in cfg.test_dataloader.dataset.pipeline
+            if not step['type'].endswith('Annotations')])
+        expected = pipeline(dict(img_path=str(tmp_path / 'image.png')))
+    model = ExportedModel.__new__(ExportedModel)
+    model._steps = steps
+    prepared = model.prepare(image)
+    np.testing.assert_array_equal(
+        prepared[0][::-1], expected['inputs'].numpy())
+
+
+def test_a_single_logit_is_compared_with_a_threshold():
+    model = ExportedModel.__new__(ExportedModel)
+    model.threshold = 0.3
+    logits = np.float32([[[-1., -0.8], [0., 2.]]])  # sigmoid: .27 .31 .5 .88
+    assert model._labels(logits, (2, 2)).tolist() == [[0, 1], [1, 1]]
+    assert model._labels(np.float32([[[1, 1]], [[1, 2]], [[0, 2]]]),
+                         (1, 2)).tolist() == [[0, 1]]  # the first if equal
