@@ -1,0 +1,57 @@
+"""Opens a page in the browser to try a model, for this machine alone.
+
+    tools/web.py CONFIG CHECKPOINT
+    tools/web.py configs/imagenet/iformer_s_300e.py mmiformer://iformer_small
+
+For classifiers, detectors and segmentors: a picture is uploaded or pasted, the
+result can be narrowed by score and class and downloaded, and stands beside
+what the model looked at (with the library grad-cam). Nothing leaves this
+machine. Needs gradio: pip install mmiformer[web].
+"""
+import argparse
+import logging
+import signal
+import sys
+import tempfile
+import warnings
+from pathlib import Path
+
+from mmengine.logging import MMLogger
+
+from mmiformer.backbone.hub import force_weights_only
+from mmiformer.config import add_cfg_options, load_config
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('config')
+    parser.add_argument('checkpoint', help='path, URL or name')
+    parser.add_argument('--port', type=int, help='default: the first that is '
+                        'free from 7860 on')
+    add_cfg_options(parser)
+    args = parser.parse_args()
+    warnings.filterwarnings('ignore')
+    MMLogger.get_current_instance().setLevel(logging.ERROR)
+    force_weights_only()
+    try:
+        from mmiformer.web import build_page, serve
+    except ImportError as error:
+        sys.exit(f'error: {error}: pip install mmiformer[web]')
+    for number in (signal.SIGTERM, signal.SIGHUP):  # as Ctrl-C: tidy up
+        signal.signal(number, signal.default_int_handler)
+    title = '/'.join(Path(args.config).with_suffix('').parts[-2:])
+    with tempfile.TemporaryDirectory(prefix='mmiformer-') as folder:
+        try:
+            page = build_page(load_config(args.config, args.cfg_options),
+                              args.checkpoint, title, folder)
+            address = serve(page, args.port)
+        except (OSError, ValueError) as error:
+            sys.exit(f'error: {error}')
+        print(f'{address} (Ctrl-C ends it)', flush=True)
+        page.block_thread()
+
+
+if __name__ == '__main__':
+    main()
