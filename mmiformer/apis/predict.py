@@ -195,9 +195,9 @@ class Predictor(ABC):
             self._write_json(f'preds/{name}.json', dict(
                 file=path, width=width, height=height, **self._json(result)))
 
-    @abstractmethod
     def _run(self, image: np.ndarray) -> Any:
         """The result for a ``(H, W, 3)`` BGR image."""
+        return self.model.forward(next(self.model.preprocess([image])))[0].cpu()
 
     @abstractmethod
     def _picture(self, image: np.ndarray, result: Any) -> np.ndarray:
@@ -287,10 +287,6 @@ class Segmentor(Predictor):
     forms = ('png', 'csv')
     columns = ('file', 'class', 'pixels')
 
-    def _run(self, image: np.ndarray) -> Any:
-        data = next(self.model.preprocess([image]))
-        return self.model.forward(data)[0].cpu()
-
     def _labels(self, result: Any) -> np.ndarray:
         """``(H, W)``"""
         return result.pred_sem_seg.data[0].numpy()
@@ -325,10 +321,6 @@ class Classifier(Predictor):
     """Scores of classes, by mmpretrain's ImageClassificationInferencer."""
     forms = ('json', 'csv')
     columns = ('file', 'class', 'score')
-
-    def _run(self, image: np.ndarray) -> Any:
-        data = next(self.model.preprocess([image]))
-        return self.model.forward(data)[0].cpu()
 
     def _scores(self, result: Any) -> np.ndarray:
         """``(K, )``"""
