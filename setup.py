@@ -60,6 +60,7 @@ setup(
         'seg': [*UPSTREAM, 'mmsegmentation>=1.2.2,<1.3', 'ftfy', 'regex'],
         'cls': [*UPSTREAM, 'mmpretrain>=1.2.0,<1.3', 'torchvision'],
         'predict': ['supervision>=0.31', 'tqdm'],
+        'export': ['onnx>=1.23', 'onnxscript>=0.7', 'onnxruntime>=1.32'],
         'cam': ['grad-cam>=1.5', 'torchvision'],
         'onedl-det': [*FORKS, 'onedl-mmdetection>=3.5.1'],
         'onedl-seg': [*FORKS, 'onedl-mmsegmentation>=1.4.2'],
