@@ -30,10 +30,10 @@ NETWORK = 'iFormer-S'
 TITLES = ('size', 'runtime', 'opset', 'ms', 'quartiles', 'time', 'memory MiB',
           'error')
 NOTES = """\
-- **ms**: median, wall clock. Each row runs in a process of its own; they are
-  sampled in interleaved rounds, each after an inference that is not timed.
-- **time**: relative to the deployed network in PyTorch. On a machine that does
-  other work, only this can be compared.
+- **ms**: median, wall clock, or CPU time with --cpu-time. Each row runs in a
+  process of its own; they are sampled in interleaved rounds, each after an
+  inference that is not timed.
+- **time**: relative to the deployed network in PyTorch.
 - **memory**: what the process takes for its first inference, beyond what it
   had with the network loaded.
 - **error**: largest difference from the eager network, relative to the
@@ -95,7 +95,7 @@ def export(folder: Path, opset: int, shape: Tuple[int, ...], dynamic: bool
 
 
 def serve(connection: Connection, case: Case, shape: Tuple[int, ...],
-          threads: int) -> None:
+          threads: int, clock: Callable[[], float]) -> None:
     """Runs one network in a process of its own, whose threads disturb no
     other: sends its maps and the memory of its first inference in MiB, then
     for each message the seconds of one more."""
@@ -108,9 +108,9 @@ def serve(connection: Connection, case: Case, shape: Tuple[int, ...],
     connection.send(([np.array(x) for x in maps], memory))
     while connection.recv():
         infer(image)  # brings weights and threads back
-        start = time.perf_counter()
+        start = clock()
         infer(image)
-        connection.send(time.perf_counter() - start)
+        connection.send(clock() - start)
 
 
 def read_status(key: str) -> int:
@@ -138,7 +138,8 @@ def run_size(size: str, args: argparse.Namespace) -> List[str]:
         for case in cases:
             networks[case], theirs = context.Pipe()
             process = context.Process(target=serve, daemon=True, args=(
-                theirs, case, shape, args.threads))
+                theirs, case, shape, args.threads,
+                time.process_time if args.cpu_time else time.perf_counter))
             process.start()
             processes.append(process)
             results[case] = networks[case].recv()
@@ -179,6 +180,10 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--rounds', type=int, default=7)
     parser.add_argument('--threads', type=int,
                         default=torch.get_num_threads())
+    parser.add_argument('--cpu-time', action='store_true',
+                        help='what a process takes of the CPU, in place of '
+                        'wall-clock time: for a machine that does other work, '
+                        'with --threads 1, as idle threads count too')
     parser.add_argument('--out', type=Path, help='a Markdown file')
     args = parser.parse_args()
     args.runtimes = ['onnxruntime']

@@ -21,7 +21,7 @@ from mmengine.dataset import Compose, pseudo_collate
 from mmengine.logging import MMLogger
 from mmengine.registry import DefaultScope
 from PIL import Image
-from tiny_models import BACKBONE, build, save
+from tiny_models import BACKBONE, build
 
 from mmiformer.apis import export as exporting
 from mmiformer.apis.export import OPSET, NotProvedError, export, write
@@ -47,15 +47,17 @@ UPERNET = dict(
     auxiliary_head=dict(in_channels=32, norm_cfg=dict(type='BN')))
 
 
-def write_config(name, base, model, pipeline=(), more=''):
+def write_config(name, base, model, pipeline=()):
     """A config and weights; ``pipeline`` replaces the resizes of testing."""
-    text = f'_base_ = {str(ROOT / "configs" / base)!r}\nmodel = {model}\n'
+    dataset = {}
+    if 'shapes' in str(base):  # made on first use: a few
+        dataset['shapes'] = dict(train=2, val=2, size=64)
     if pipeline:
-        text += ("test_pipeline = [dict(type='LoadImageFromFile'), "
-                 f"*{list(pipeline)}, dict(type='PackSegInputs')]\n"
-                 'test_dataloader = dict(dataset=dict(pipeline=test_pipeline))'
-                 '\n')
-    Path(f'{name}.py').write_text(text + more)
+        dataset['pipeline'] = [dict(type='LoadImageFromFile'), *pipeline,
+                               dict(type='PackSegInputs')]
+    Path(f'{name}.py').write_text(
+        f'_base_ = {str(ROOT / "configs" / base)!r}\nmodel = {model}\n'
+        f'test_dataloader = dict(dataset={dataset})\n')
     torch.save(build(Config.fromfile(f'{name}.py')).state_dict(),
                f'{name}.pth')
     return load_config(f'{name}.py'), f'{name}.pth'
@@ -65,8 +67,9 @@ def as_in_testing(cfg, checkpoint, image):
     """What the framework predicts for an array in BGR order."""
     cv2.imwrite('tested.png', image)
     with DefaultScope.overwrite_default_scope(cfg.default_scope):
-        pipeline = Compose([step for step in cfg.test_pipeline
-                            if not step['type'].endswith('Annotations')])
+        pipeline = Compose([
+            step for step in cfg.test_dataloader.dataset.pipeline
+            if not step['type'].endswith('Annotations')])
     with torch.no_grad():
         return load_model(cfg, checkpoint).cpu().test_step(pseudo_collate([
             pipeline(dict(img_path='tested.png', img_id=0))]))[0]
@@ -110,12 +113,12 @@ def classifier(folder):
     """By the command: a config, weights, the file and what was printed."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        config, weights = save(ROOT / 'configs', 'imagenet', 'cls',
-                               backbone=dict(SHALLOW, out_indices=(1, )),
-                               head=dict(in_channels=32))
-        printed = run_tool(config, weights, '--out', 'cls.onnx')
-    return load_config(str(folder / config)), folder / weights, (
-        folder / 'cls.onnx'), printed
+        cfg, weights = write_config(
+            'cls', 'imagenet/iformer_s_shapes.py', dict(
+                backbone=dict(SHALLOW, out_indices=(1, )),
+                head=dict(in_channels=32)))
+        printed = run_tool('cls.py', weights, '--out', 'cls.onnx')
+    return cfg, folder / weights, folder / 'cls.onnx', printed
 
 
 def test_scores_are_those_of_testing(classifier, tmp_path, monkeypatch):
@@ -372,8 +375,8 @@ def test_a_detector_is_refused(tmp_path, monkeypatch):
 
 def test_what_cannot_be_exported_is_refused(configs, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    folder = configs / 'fpn_ade20k'
-    cfg = load_config(str(folder / 'iformer_s_shapes.py'))
+    config = configs / 'fpn_ade20k/iformer_s_shapes.py'
+    cfg = load_config(str(config))
     cfg.default_scope = 'mmpose'
     assert "'mmpose'" in refused(cfg) and '--part backbone' in refused(cfg)
     cfg.default_scope = 'mmseg'
@@ -381,7 +384,7 @@ def test_what_cannot_be_exported_is_refused(configs, tmp_path, monkeypatch):
     cfg.model.backbone.in_channels = 4
     assert 'in_channels=4' in refused(cfg)
     cfg, weights = write_config(
-        'seg', folder / 'iformer_s_shapes.py', dict(
+        'seg', config, dict(
             backbone=dict(SHALLOW, window_size=4),
             neck=dict(in_channels=[16, 32, 32, 48])))
     message = refused(cfg, weights, dynamic=True)
