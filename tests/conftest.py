@@ -94,11 +94,21 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: item.path.name not in LONG)
 
 
+@contextlib.contextmanager
+def process_restored():
+    """Undoes what a tool that runs in this process sets for all of it."""
+    logger = MMLogger.get_current_instance()
+    level = logger.level
+    try:
+        with mock.patch.dict(os.environ):
+            yield
+    finally:
+        logger.setLevel(level)
+
+
 @pytest.fixture(autouse=True)
-def _environment():
-    """Tools that run in this process set variables for it: not for the next
-    test."""
-    with mock.patch.dict(os.environ):
+def _process():
+    with process_restored():
         yield
 
 

@@ -15,10 +15,9 @@ import onnx
 import onnx_ir
 import pytest
 import torch
-from conftest import ROOT, golden_state, refusal
+from conftest import ROOT, golden_state, process_restored, refusal
 from mmengine.config import Config
 from mmengine.dataset import Compose, pseudo_collate
-from mmengine.logging import MMLogger
 from mmengine.registry import DefaultScope
 from PIL import Image
 from tiny_models import BACKBONE, build
@@ -94,12 +93,10 @@ def assert_same_labels(labels, sample):
 
 def run_tool(*arguments):
     """In this process, which is faster; returns what is printed."""
-    logger, stdout = MMLogger.get_current_instance(), io.StringIO()
-    level = logger.level
-    with mock.patch.object(sys, 'argv', ['export.py', *arguments]), (
-            contextlib.redirect_stdout(stdout)):
+    stdout = io.StringIO()
+    with process_restored(), contextlib.redirect_stdout(stdout), (
+            mock.patch.object(sys, 'argv', ['export.py', *arguments])):
         runpy.run_path(str(ROOT / 'tools' / 'export.py'), run_name='__main__')
-    logger.setLevel(level)
     return stdout.getvalue()
 
 

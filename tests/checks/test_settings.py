@@ -11,8 +11,8 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.optim import OneCycleLR, PolyLR
-from mmengine.registry import DATASETS, build_from_cfg
-from mmseg.registry import MODELS
+from mmengine.registry import DATASETS
+from mmseg.models import SegDataPreProcessor
 from mmseg.structures import SegDataSample
 from torch.utils.data import DataLoader
 
@@ -224,7 +224,9 @@ def test_what_is_padded_is_a_batch(prepared, found, bases, root):
     assert [*check_data(cfg, ('train', )).faults] == (
         [kinds.UNBATCHABLE] if found else [])
     with pytest.raises(RuntimeError) if found else nullcontext():
-        build_from_cfg(cfg.model.data_preprocessor, MODELS)(dict(
+        settings = dict(cfg.model.data_preprocessor)
+        settings.pop('type')
+        SegDataPreProcessor(**settings)(dict(
             inputs=[torch.zeros(3, 64, width) for width in (64, 200)],
             data_samples=[SegDataSample() for _ in range(2)]), training=True)
 
