@@ -24,9 +24,6 @@ from .apis.inference import inferencer, read_image
 HOST = '127.0.0.1'
 SIDES = (640, 1280)  # pixels, of a picture as it is shown
 TOP = 'top prediction'
-# By default gradio's themes load fonts from Google.
-THEME = gr.themes.Default(font=['system-ui', 'sans-serif'],
-                          font_mono=['ui-monospace', 'monospace'])
 
 Annotation = Tuple[np.ndarray, str]
 
@@ -69,8 +66,6 @@ class View(ABC):
             image = mmcv.imread(path, channel_order='rgb')
         except Exception as error:  # of many types, by format and backend
             raise ValueError(f'no image that can be read: {error}') from error
-        if image is None:
-            raise ValueError('no image that can be read')
         height, width = image.shape[:2]
         found, labels = self.read(
             self.model.forward(self.prepare(path))[0].cpu())
@@ -302,9 +297,9 @@ def serve(page: gr.Blocks, port: Optional[int] = None) -> str:
         OSError: The port is in use.
     """
     _, address, _ = page.launch(
-        server_name=HOST, server_port=port, share=False, theme=THEME,
-        footer_links=[], run_history=False, enable_monitoring=False,
-        ssr_mode=False, mcp_server=False, show_error=True, quiet=True,
+        server_name=HOST, server_port=port, share=False, footer_links=[],
+        run_history=False, enable_monitoring=False, ssr_mode=False,
+        mcp_server=False, show_error=True, quiet=True,
         prevent_thread_lock=True)
     return address
 

@@ -1,20 +1,20 @@
 """The page in the browser: what it shows, and that it stays on this machine."""
+import importlib
 import json
 import socket
 import urllib.request
 
+import browser
 import cv2
 import numpy as np
 import pytest
+import torch
 from conftest import ROOT
 from mmengine.config import Config
+from mmengine.structures import InstanceData
 from tiny_models import save
 
-pytest.importorskip('gradio', reason='the page needs gradio')
-import browser  # noqa: E402
-
-import mmiformer  # noqa: E402
-from mmiformer import web  # noqa: E402
+import mmiformer
 
 
 @pytest.fixture(scope='module')
@@ -32,7 +32,14 @@ def models(tmp_path_factory):
 
 
 @pytest.fixture(scope='module')
-def views(models):
+def web():
+    """The module: gradio takes seconds, and may be missing."""
+    pytest.importorskip('gradio', reason='the page needs gradio')
+    return importlib.import_module('mmiformer.web')
+
+
+@pytest.fixture(scope='module')
+def views(web, models):
     found = {}
     for kind in ('mask_rcnn', 'fpn_ade20k', 'imagenet'):
         model = mmiformer.inferencer(*models[kind])
@@ -61,11 +68,16 @@ def test_detections_are_narrowed_by_score_and_class(models, views):
     assert mask.shape == (480, 640) and set(np.unique(mask)) <= {0, .4, 1}
 
 
-def test_boxes_are_shown_where_there_are_no_masks(views):
+def test_boxes_are_shown_where_there_are_no_masks(web, views):
+    from mmdet.structures import DetDataSample
+    view = views['mask_rcnn']
+    found, _ = view.read(DetDataSample(pred_instances=InstanceData(
+        labels=torch.tensor([2]), scores=torch.tensor([.5]),
+        bboxes=torch.tensor([[-2., 10., 20.2, 96.]]))))
     result = web.Result(np.zeros((480, 640, 3), np.uint8), dict(
-        width=128, height=96, names=['circle'], scores=[.5],
-        bboxes=[[-2., 10., 20.2, 96.]]))
-    (_, (mask, _)), = views['mask_rcnn'].annotate(result, 0., [])
+        found, width=128, height=96))
+    (name, (mask, label)), = view.annotate(result, 0., [])
+    assert (name, label) == (view.classes[2], f'{view.classes[2]} 0.50')
     assert np.argwhere(mask).min(0).tolist() == [50, 0]
     assert np.argwhere(mask).max(0).tolist() == [479, 100]
     assert mask[51, 50] == 1 and mask[240, 50] == pytest.approx(.4)
@@ -106,12 +118,12 @@ def test_colours_are_those_of_the_data_set(views):
     assert views['imagenet'].colours == {}
 
 
-def test_large_pictures_are_reduced():
+def test_large_pictures_are_reduced(web):
     assert web._fit(np.zeros((600, 3000, 3), np.uint8)).shape == (256, 1280, 3)
     assert web._fit(np.zeros((900, 800, 3), np.uint8)).shape == (900, 800, 3)
 
 
-def test_activation(models, views, monkeypatch):
+def test_activation(web, models, views, monkeypatch):
     view, cfg = views['imagenet'], Config.fromfile(models['imagenet'][0])
     seen, heat, text = web.see(cfg, view, models['picture'], web.TOP)
     assert heat.shape == seen.shape[:2] and heat.max() > .99
@@ -127,7 +139,7 @@ def test_activation(models, views, monkeypatch):
 
 
 @pytest.fixture
-def serve(models, monkeypatch, tmp_path):
+def serve(web, models, monkeypatch, tmp_path):
     """Serves a page; notes where this process connects to meanwhile."""
     hosts, pages, connect = set(), [], socket.socket.connect
     lookup = socket.getaddrinfo
