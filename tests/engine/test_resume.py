@@ -326,6 +326,19 @@ def test_checkpoints_of_another_run_are_not_removed(resumed, tmp_path):
     assert Path(path).exists()
 
 
+def test_another_number_of_processes_is_one_line(tmp_path):
+    path = cut(tmp_path, 1)
+    content = torch.load(path, weights_only=True)
+    content['meta'].update(rng=content['meta']['rng'] * 2)
+    content['meta']['data'].update(world_size=2)
+    torch.save(content, path)
+    run(tmp_path, resumed=True)
+    (line, ) = [line for line in read_logs(tmp_path).splitlines()
+                if 'world_size' in line or 'random' in line]
+    assert '(world_size 2 -> 1): resuming at the beginning of epoch 1, ' \
+        'with new random states' in line
+
+
 def test_training_in_a_thread(tmp_path):
     """Where Python forbids signal handlers."""
     runners = []
@@ -435,15 +448,21 @@ def test_another_optimizer_is_refused(tmp_path):
         build_runner(cfg).train()
 
 
-def test_a_checkpoint_between_two_steps_is_said(tmp_path):
-    """After 4 iterations, with a step after every third."""
-    run(tmp_path, 1, counts=3)  # its last iteration is a step
-    assert 'gradients' not in read_logs(tmp_path)
-    run(tmp_path, 3, resumed=True, counts=3)
-    assert 'gradients' not in read_logs(tmp_path)
-    (tmp_path / 'epoch_3.pth').unlink()
-    run(tmp_path, 3, resumed=True, counts=3)
-    assert 'gradients of 2 iterations' in read_logs(tmp_path)
+@pytest.mark.parametrize('by_epoch', [True, False])
+def test_a_checkpoint_waits_for_the_step_of_accumulated_gradients(
+        by_epoch, tmp_path):
+    """Due after 4 of 12 iterations, with a step after every third."""
+    more = dict(max_epochs=3, counts=3, by_epoch=by_epoch)
+    whole = run(tmp_path, **more)
+    first = tmp_path / ('epoch_1.pth' if by_epoch else 'iter_4.pth')
+    meta = torch.load(first, weights_only=True)['meta']
+    assert (meta['iter'], meta['epoch']) == (6, by_epoch)
+    for path in tmp_path.glob('*.pth'):
+        if path != first:
+            path.unlink()
+    resumed = run(tmp_path, resumed=True, **more)
+    assert resumed.iter == 12 and len(resumed.model.seen) == 6
+    assert torch.equal(resumed.model.weight, whole.model.weight)
 
 
 @METRICS.register_module()
@@ -457,17 +476,29 @@ class Constant(BaseMetric):
         return dict(score=0.5)
 
 
-@pytest.mark.parametrize('iteration', [4, 7])
-def test_early_stopping_counts_on(iteration, tmp_path):
-    """The first validation is the best, two more are waited for."""
+@pytest.fixture
+def stopped_early(tmp_path):
+    """Settings of five epochs, of which the third is the last: the first
+    validation is the best, two more are waited for."""
     loader = config(tmp_path).train_dataloader
-    more = dict(
+    return dict(
         max_epochs=5, val_cfg={}, val_evaluator=dict(type='Constant'),
         val_dataloader=dict(loader, sampler=dict(type='DefaultSampler')),
         custom_hooks=[dict(type='EarlyStoppingHook', monitor='score',
                            rule='greater', patience=2)])
-    cut(tmp_path, iteration, **more)
-    assert run(tmp_path, resumed=True, **more).epoch == 3
+
+
+@pytest.mark.parametrize('iteration', [4, 7])
+def test_early_stopping_counts_on(iteration, stopped_early, tmp_path):
+    cut(tmp_path, iteration, **stopped_early)
+    assert run(tmp_path, resumed=True, **stopped_early).epoch == 3
+
+
+def test_a_stop_between_two_steps_is_saved(stopped_early, tmp_path):
+    """The optimizer steps after iterations 8 and 16, the run ends at 12."""
+    run(tmp_path, counts=8, **stopped_early)
+    meta = torch.load(tmp_path / 'epoch_3.pth', weights_only=True)['meta']
+    assert (meta['epoch'], meta['iter']) == (3, 12)
 
 
 @pytest.mark.parametrize('kind', [

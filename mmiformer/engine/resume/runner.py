@@ -3,13 +3,14 @@ import signal
 import sys
 import threading
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Dict, Iterator, List, Optional, Tuple, Union
 
 import torch
 from mmengine.dist import all_gather_object, all_reduce, is_main_process
 from mmengine.hooks import EarlyStoppingHook, Hook
-from mmengine.optim import OptimWrapperDict
+from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import IterBasedTrainLoop, Runner
 from torch.utils.data import DataLoader
 
@@ -58,6 +59,7 @@ class ResumableRunner(Runner):
     _terminated = False  # this process got SIGTERM
     _stopping = False  # any did
     _temporary: Optional[Path] = None  # saved on SIGTERM, superseded later
+    _postponed: Optional[partial] = None  # a checkpoint to be saved
 
     def register_hooks(
             self, default_hooks: Optional[Dict[str, Union[Hook, dict]]] = None,
@@ -80,13 +82,19 @@ class ResumableRunner(Runner):
     def save_checkpoint(self, out_dir: str, filename: str, *args,
                         meta: Optional[dict] = None,
                         save_optimizer: bool = True, **kwargs) -> None:
-        """Like mmengine's; the file is written whole or not at all.
+        """Like mmengine's; the file is written whole or not at all. Where
+        gradients are being accumulated, which no checkpoint holds, it is
+        written after the optimizer's next step.
 
         Raises:
             CheckpointError: It cannot be written, for want of space or
                 permission; checkpoints from before are untouched.
         """
         meta, rng = dict(meta or {}), get_rng_state()
+        if save_optimizer and self._accumulated():
+            self._postponed = partial(self.save_checkpoint, out_dir, filename,
+                                      *args, meta=meta, **kwargs)
+            return
         if self._rng_before_val and meta.get('sigterm'):
             rng = self._rng_before_val  # the validation will be repeated
         elif self._rng_before_val:  # CheckpointHook saves when it is done
@@ -143,6 +151,9 @@ class ResumableRunner(Runner):
         if isinstance(self.train_dataloader.batch_sampler,
                       SeededBatchSampler):
             self._skipped = self._resumed_batch()
+        elif not self._has_rng():
+            self.logger.warning('the checkpoint has no random states of '
+                                'these processes: resuming with new ones')
         changes = []
         for name, schedule in schedules.items():
             if missing := schedule.missing():
@@ -158,11 +169,6 @@ class ResumableRunner(Runner):
                 'the schedule is not that of the checkpoint '
                 f'({", ".join(changes)}): resuming with the config\'s, at '
                 f'iteration {self.iter}')
-        if lost := self._meta.get('accumulated'):
-            self.logger.warning(
-                f'the checkpoint was saved before the optimizer\'s step: the '
-                f'gradients of {lost} iterations are lost; let its interval '
-                'be a multiple of accumulative_counts')
         for hook, state in zip(self._stopping_hooks(),
                                self._meta.get('early_stopping') or []):
             vars(hook).update(state)
@@ -207,10 +213,7 @@ class ResumableRunner(Runner):
             flag = torch.tensor(int(self._terminated))
             all_reduce(flag, 'max')  # all save together, or wait forever
             self._stopping = bool(flag)
-        # Gradients that are being accumulated are in no checkpoint.
-        wrapper = self.optim_wrapper
-        if not self._stopping or not (isinstance(wrapper, OptimWrapperDict)
-                                      or wrapper.should_update()):
+        if not self._stopping or self._accumulated():
             return
         path = Path(self.work_dir, f'iter_{done}.pth')
         if self.message_hub.get_info('last_ckpt') != str(path):
@@ -220,6 +223,25 @@ class ResumableRunner(Runner):
         self.logger.warning(f'SIGTERM: saved {path}; continue with --resume')
         sys.exit(128 + signal.SIGTERM)
 
+    def save_postponed(self, done: int) -> None:
+        """Saves the checkpoint that waited for the optimizer's step.
+
+        Args:
+            done: Iterations that are complete.
+        """
+        if self._postponed and not self._accumulated():
+            save, self._postponed = self._postponed, None
+            save.keywords['meta'].update(epoch=self.epoch, iter=done)
+            save()
+
+    def _accumulated(self) -> bool:
+        """Whether there are gradients that a step will still use."""
+        wrapper = self.optim_wrapper
+        return (isinstance(wrapper, OptimWrapper)
+                and not isinstance(wrapper, OptimWrapperDict)
+                and not wrapper.should_update()
+                and not self.train_loop.stop_training)
+
     def _stopping_hooks(self) -> List[EarlyStoppingHook]:
         """mmengine keeps no state of theirs."""
         return [hook for hook in self.hooks
@@ -227,16 +249,10 @@ class ResumableRunner(Runner):
 
     def run_state(self) -> dict:
         """For a checkpoint's ``meta``, what mmengine does not keep."""
-        wrapper, state = self.optim_wrapper, {}
-        if not (isinstance(wrapper, OptimWrapperDict)
-                or wrapper.should_update()):
-            state['accumulated'] = (
-                wrapper._inner_count % wrapper._accumulative_counts)
-        if hooks := self._stopping_hooks():
-            state['early_stopping'] = [
-                dict(wait_count=hook.wait_count, best_score=hook.best_score)
-                for hook in hooks]
-        return state
+        hooks = self._stopping_hooks()
+        return dict(early_stopping=[
+            dict(wait_count=hook.wait_count, best_score=hook.best_score)
+            for hook in hooks]) if hooks else {}
 
     def data_settings(self) -> dict:
         """What the order of the batches depends on."""
@@ -257,16 +273,15 @@ class ResumableRunner(Runner):
             if isinstance(loop, IterBasedTrainLoop):
                 loop.dataloader_iterator = SkippingIterator(
                     type(loop.dataloader_iterator)(loader), loop.iter)
-        states = (self._meta or {}).get('rng') or []
-        if len(states) != self.world_size:
-            self.logger.warning(
-                f'the checkpoint has random states of {len(states)} '
-                f'processes, this run has {self.world_size}: resuming with '
-                'new ones')
-        else:
-            set_rng_state(states[self.rank])
+        if self._has_rng():
+            set_rng_state(self._meta['rng'][self.rank])
         if self._validation_is_due():
             self.val_loop.run()
+
+    def _has_rng(self) -> bool:
+        """Whether the checkpoint has random states of as many processes."""
+        states = (self._meta or {}).get('rng') or []
+        return len(states) == self.world_size
 
     def _resumed_batch(self) -> int:
         """Number of batches to skip, of the epoch or of the whole run if it
@@ -287,6 +302,10 @@ class ResumableRunner(Runner):
             loop._iter = loop.epoch * now['batches']
         else:
             batch = saved['batch']
+            where = f'after {batch} batches of epoch {loop.epoch + 1}'
+        if not self._has_rng():
+            changes = changes or ['no random states of these processes']
+            where += ', with new random states'
         if changes:
             self.logger.warning(
                 'the data is not that of the checkpoint '
@@ -326,6 +345,7 @@ class _ResumeHook(Hook):
 
     def after_train_iter(self, runner, batch_idx, data_batch=None,
                          outputs=None) -> None:
+        runner.save_postponed(runner.iter + 1)
         runner.stop_if_terminated(runner.iter + 1, runner.iter + 1)
 
     def before_val(self, runner) -> None:
@@ -341,6 +361,7 @@ class _ResumeHook(Hook):
 
     def after_val(self, runner) -> None:
         runner._rng_before_val = None
+        runner.save_postponed(runner.iter)  # if the run stops early
 
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
         checkpoint['meta'].update(runner.run_state())
