@@ -7,6 +7,7 @@ import runpy
 import shlex
 import subprocess
 import sys
+from pathlib import Path
 from unittest import mock
 
 import pytest
@@ -16,13 +17,15 @@ from mmengine.config import Config
 from mmiformer import overrides
 from mmiformer.checks import CheckContext
 from mmiformer.checks.settings import check_settings
+from mmiformer.cli import find_tools
 from mmiformer.config import add_cfg_options, load_config, walk
 from mmiformer.overrides import takes
 
 DOCUMENTS = ['README.md', *(f'docs/{path.name}' for path in sorted(
     ROOT.glob('docs/*.md')))]
 FENCED = re.compile('```.*?```', re.DOTALL)
-COMMAND = re.compile(r'(tools/\w+\.\w+|benchmarks/backbones\.py)\s(.*)')
+COMMAND = re.compile(r'(tools/\w+\.\w+|benchmarks/backbones\.py'
+                     r'|^(?:python -m )?mmiformer \w+)\s([^#]*)')
 OPTIONAL = re.compile(r'\[.*?\]')
 # For each framework; documents say `train.py CONFIG`.
 CONFIGS = ['mask_rcnn/iformer_s_1x.py', 'fpn_ade20k/iformer_s_80k.py']
@@ -40,6 +43,9 @@ def find_commands(document):
                 ['bash', '-c', f'printf "%s\\n" {re.sub(OPTIONAL, "", rest)}'],
                 env=dict(CONFIG=f'configs/{CONFIGS[0]}'), check=True,
                 stdout=subprocess.PIPE, text=True).stdout.split('\n')[:-1]
+            if 'mmiformer ' in tool:
+                path = find_tools()[tool.split()[-1]]
+                tool = str(Path('tools', path.name))
             if tool.endswith('.sh'):  # of dist_*.sh: how many processes
                 tool = re.sub(r'(dist|slurm)_(\w+)\.sh', r'\2.py', tool)
                 words = [word for word in words if not word.isdigit()]
