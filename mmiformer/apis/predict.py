@@ -11,8 +11,10 @@ from urllib.parse import urlparse
 import cv2
 import mmcv
 import numpy as np
+from mmengine.config import Config
 from mmengine.registry import TRANSFORMS, DefaultScope
 
+from ..config import load_config, type_name
 from .inference import inferencer
 
 IMAGES = {'.bmp', '.jpeg', '.jpg', '.png', '.ppm', '.tif', '.tiff', '.webp'}
@@ -398,7 +400,8 @@ def load_predictor(config: str, checkpoint: Optional[str],
 
     Raises:
         FileNotFoundError, ConnectionError, ValueError: As of the functions
-            above, and if the file holds a backbone alone.
+            above, and if the file holds a backbone alone or the results are
+            panoptic.
     """
     if checkpoint is None:
         from .exported import ExportedModel
@@ -408,12 +411,28 @@ def load_predictor(config: str, checkpoint: Optional[str],
         if model.task not in kinds:
             raise ValueError(f'{config}: a {model.task} predicts no classes')
         return kinds[model.task](model, model.classes, **options)
-    model = inferencer(config, checkpoint, cfg_options)
+    cfg = load_config(config, cfg_options)
+    refuse_panoptic(cfg)
+    model = inferencer(cfg, checkpoint)
     kind = dict(DetInferencer=Detector, MMSegInferencer=Segmentor,
                 ImageClassificationInferencer=Classifier)[type(model).__name__]
     meta = getattr(model.model, 'dataset_meta', None) or (
         model.model._dataset_meta)
     return kind(model, meta['classes'], **options)
+
+
+def refuse_panoptic(cfg: Config) -> None:
+    """Of detectors only boxes and masks of objects are shown and written.
+
+    Raises:
+        ValueError: The config's detector gives panoptic segments.
+    """
+    if 'panoptic_fusion_head' in cfg.model and (
+            cfg.model.get('test_cfg') or {}).get('panoptic_on', True):
+        raise ValueError(
+            f'{type_name(cfg.model)} gives panoptic segments, which are not '
+            'supported here, only boxes and masks of objects; mmiformer test '
+            'measures it')
 
 
 def _loader(model: Any) -> Any:

@@ -24,7 +24,9 @@ from mmiformer.apis.predict import (
     Source,
     find_sources,
     load_predictor,
+    refuse_panoptic,
 )
+from mmiformer.config import load_config
 
 
 @pytest.fixture
@@ -158,6 +160,21 @@ def test_what_cannot_be_an_inferencer(configs, images):
         mmiformer.inferencer(config, 'none.pth')
     with pytest.raises(ValueError, match='coco.*png, csv'):
         load_predictor(config, weights, out=Path('out'), form='coco')
+
+
+def stock(name):
+    return str(Path(__import__('mmdet').__path__[0], '.mim', 'configs', name))
+
+
+def test_panoptic_results_are_refused(tmp_path):
+    """Before the weights are read; the same network for objects is not."""
+    name = 'mask2former/mask2former_r50_8xb2-lsj-50e_coco{}.py'
+    for kind, config in (
+            ('PanopticFPN', 'panoptic_fpn/panoptic-fpn_r50_fpn_1x_coco.py'),
+            ('Mask2Former', name.format('-panoptic'))):
+        with pytest.raises(ValueError, match=f'{kind}.*panoptic'):
+            load_predictor(stock(config), 'none.pth', out=tmp_path)
+    refuse_panoptic(load_config(stock(name.format(''))))
 
 
 def test_every_input_has_a_name_of_its_own(images):
