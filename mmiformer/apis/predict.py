@@ -4,6 +4,7 @@ import json
 import time
 from abc import ABC, abstractmethod
 from collections import Counter
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
 from urllib.parse import urlparse
@@ -47,6 +48,9 @@ def find_sources(inputs: List[str]) -> List[Source]:
     Args:
         inputs: Paths of files and folders, URLs of images. Folders are
             searched with their sub-folders; hidden files are skipped.
+
+    Raises:
+        ImportError: There are videos, and supervision is missing.
     """
     found: List[Tuple[str, Path]] = []
     for text in inputs:
@@ -70,7 +74,14 @@ def find_sources(inputs: List[str]) -> List[Source]:
             name = f'{stem}_{number}'
         taken.add(name)
         sources.append(Source(path, name))
+    if any(map(_is_video, sources)) and find_spec('supervision') is None:
+        raise ImportError('videos need supervision: pip install '
+                          'mmiformer[predict]')
     return sources
+
+
+def _is_video(source: Source) -> bool:
+    return Path(urlparse(source.path).path).suffix.lower() in VIDEOS
 
 
 class Predictor(ABC):
@@ -117,7 +128,7 @@ class Predictor(ABC):
             NotReadError: It is neither an image nor a video.
         """
         start = time.time()
-        if Path(urlparse(source.path).path).suffix.lower() in VIDEOS:
+        if _is_video(source):
             return self._predict_video(source, stride, start)
         image = self._read(source.path)
         result = self._run(image)

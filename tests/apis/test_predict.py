@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from conftest import refusal
 from mmengine.config import Config
 from mmengine.dataset import Compose, pseudo_collate
 from mmengine.logging import HistoryBuffer
@@ -18,6 +19,7 @@ from pycocotools.coco import COCO
 from tiny_models import save
 
 import mmiformer
+from mmiformer.apis import predict as predicting
 from mmiformer.apis.inference import load_model
 from mmiformer.apis.predict import (
     NotReadError,
@@ -184,6 +186,16 @@ def test_every_input_has_a_name_of_its_own(images):
         ('https://host/x/b.jpg?size=1', 'b'), ('none.jpg', 'none')]
 
 
+def test_missing_packages_are_named(monkeypatch, tmp_path):
+    """Before anything is predicted."""
+    monkeypatch.setattr(predicting, 'find_spec', lambda name: None)
+    line = refusal('predict.py', 'a.py', 'a.pth', 'a.jpg', 'clip.MP4')
+    assert 'supervision' in line and 'mmiformer[predict]' in line
+    monkeypatch.setitem(sys.modules, 'onnxruntime', None)
+    line = refusal('predict.py', tmp_path / 'model.onnx', 'a.jpg')
+    assert 'mmiformer[export]' in line
+
+
 def test_one_file_for_all(configs, images):
     config, weights = save(configs, 'mask_rcnn', 'det')
     for form in ('coco', 'csv', 'json'):
@@ -215,6 +227,7 @@ def test_one_file_for_all(configs, images):
 
 
 def test_frames_of_a_video(configs, video):
+    pytest.importorskip('supervision', reason='videos need supervision')
     config, weights = save(configs, 'fpn_ade20k', 'seg')
     predictor = load_predictor(config, weights, out=Path('out'))
     summary = predictor.predict(Source(video, 'clip'), stride=2)
