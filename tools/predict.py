@@ -48,7 +48,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--no-vis', action='store_true',
                         help='write no pictures and videos')
     add_cfg_options(parser)
-    args = parser.parse_args()
+    # Inputs may stand on both sides of an option.
+    args = parser.parse_intermixed_args()
     args.checkpoint = None
     if not args.config.endswith('.onnx'):
         args.checkpoint = args.inputs.pop(0)
