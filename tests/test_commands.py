@@ -119,6 +119,7 @@ def read(path):
 
 @pytest.mark.slow
 def test_predictions(run, model, photo, server):
+    pytest.importorskip('supervision', reason='videos need supervision')
     fill = model('det')
     server.files['/x.jpg'] = Path(photo).read_bytes()
     Path('folder/sub').mkdir(parents=True)
