@@ -40,10 +40,9 @@ def main() -> None:
         sys.exit(f'mmiformer: there is no command {word!r}; ' + (
             f'is it {near[0]}?' if near else f'choose from {", ".join(tools)}'))
     sys.argv[:2] = [f'mmiformer {word}']
-    spec = spec_from_file_location(tools[word].stem, tools[word])
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    module.main()
+    # As a program: what it does around its main belongs to it.
+    spec = spec_from_file_location('__main__', tools[word])
+    spec.loader.exec_module(module_from_spec(spec))
 
 
 def _purpose(path: Path) -> str:

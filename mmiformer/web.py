@@ -20,6 +20,7 @@ from .analysis.cam import (
     predicted_class,
 )
 from .apis.inference import inferencer, read_image
+from .apis.predict import refuse_panoptic
 
 HOST = '127.0.0.1'
 SIDES = (640, 1280)  # pixels, of a picture as it is shown
@@ -176,8 +177,10 @@ def build_page(cfg: Config, checkpoint: str, title: str, folder: str
         folder: For what is uploaded and downloaded, to be removed afterwards.
 
     Raises:
-        FileNotFoundError, ConnectionError, ValueError: As of ``inferencer``.
+        FileNotFoundError, ConnectionError, ValueError: As of ``inferencer``,
+            and if the results are panoptic.
     """
+    refuse_panoptic(cfg)
     model = inferencer(cfg, checkpoint)
     view = VIEWS[type(model).__name__](model)
     lock = threading.Lock()  # hooks for activation are seen by any run

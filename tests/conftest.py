@@ -87,7 +87,7 @@ def refusal(tool, *arguments):
 # They start processes: if they came last, one core would wait for them.
 LONG = ('test_downstream.py', 'test_tools.py', 'test_distributed.py',
         'test_paper.py', 'test_classification.py', 'test_registry.py',
-        'test_reproduce.py', 'test_compile.py')
+        'test_reproduce.py', 'test_compile.py', 'test_commands.py')
 
 
 def pytest_collection_modifyitems(items):

@@ -29,6 +29,22 @@ def test_a_word_is_its_tool(monkeypatch, capsys):
     assert '--shape' in printed
 
 
+def test_the_exit_status_is_the_tools(monkeypatch, tmp_path):
+    """And what a tool does around its main is done, as in reproduce.py."""
+    (tmp_path / 'tool.py').write_text('''"""Purpose."""
+import sys
+def main():
+    return 2 if sys.argv[1:] == ['a'] else 0
+if __name__ == '__main__':
+    sys.exit(main())
+''')
+    monkeypatch.setattr(cli, 'TOOLS', tmp_path)
+    for words, status in ((['a'], 2), ([], 0)):
+        with pytest.raises(SystemExit) as ended:
+            run(monkeypatch, 'tool', *words)
+        assert ended.value.code == status
+
+
 def test_a_wrong_word_names_the_nearest(monkeypatch):
     with pytest.raises(SystemExit, match="'predct'.*is it predict"):
         run(monkeypatch, 'predct')

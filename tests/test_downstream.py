@@ -1,15 +1,11 @@
 """In somebody's project, which has nothing of ours but the installed wheel:
 their configs, launched by mmdet's and mmseg's own tools and by ours."""
-import shutil
 import subprocess
-import sys
-import tarfile
-import venv
-import zipfile
 from pathlib import Path
 
 import pytest
 from conftest import ROOT
+from installed import install
 
 ARCH = '''embed_dims=(16, 32, 32, 48), depths=(1, 1, 1, 1),
         num_heads=(2, 4, 4, 6), attention_heads=(1, 2, 2, 5)'''
@@ -98,39 +94,7 @@ def write_config(kind, package):
 
 @pytest.fixture(scope='module')
 def site(tmp_path_factory):
-    """The site-packages of an environment with the wheel, built from the
-    source distribution, and the stack, but without this checkout."""
-    folder = tmp_path_factory.mktemp('wheel')
-
-    def build(kind, source):
-        subprocess.run(
-            [sys.executable, '-c', 'from setuptools import build_meta; '
-             f'build_meta.build_{kind}({str(folder)!r})'], check=True,
-            stdout=subprocess.DEVNULL, cwd=source)
-
-    # From a copy: setuptools would find what it once built in the checkout.
-    source = folder / 'source'
-    for name in ('mmiformer', 'configs', 'tools'):
-        shutil.copytree(ROOT / name, source / name,
-                        ignore=shutil.ignore_patterns('.mim', '__pycache__'))
-    for name in ('LICENSE', 'MANIFEST.in', 'README.md', 'model-index.yml',
-                 'pyproject.toml', 'setup.py'):
-        shutil.copy(ROOT / name, source)
-    build('sdist', source)
-    with tarfile.open(next(folder.glob('*.tar.gz'))) as file:
-        file.extractall(folder / 'sdist', filter='data')
-    build('wheel', next((folder / 'sdist').iterdir()))
-    venv.create(folder / 'venv', symlinks=True)
-    site = next((folder / 'venv' / 'lib').glob('python*/site-packages'))
-    with zipfile.ZipFile(next(folder.glob('*.whl'))) as file:
-        file.extractall(site)
-    # The stack's folder is only searched: its .pth files, of which one may
-    # lead to this checkout, are not read; but the set-up's, if there is one.
-    stack = [path for path in sys.path if path.endswith('-packages')]
-    if any(Path(path, 'torchvision_finder.py').exists() for path in stack):
-        stack.append('import torchvision_finder')
-    (site / 'stack.pth').write_text('\n'.join(stack))
-    return site
+    return install(tmp_path_factory.mktemp('wheel'))
 
 
 @pytest.fixture
@@ -228,21 +192,3 @@ for path in [*folder.glob('*.py'), *folder.glob('analysis_tools/*.py')]:
     started = {line[1] for line in words if line[0] == 'STARTED'}
     assert {'train', 'test', 'analyze_logs', 'benchmark'} <= started
     assert {line[2] for line in words if line[0] == 'FAILED'} <= optional
-
-
-@pytest.mark.slow
-def test_the_command_needs_no_checkout(run, tmp_path):
-    config = 'configs/imagenet/iformer_s_300e.py'
-    run('-c', f"""
-import cv2, numpy, torch, mmiformer
-from mmengine.registry import MODELS, init_default_scope
-from mmiformer.config import load_config
-init_default_scope('mmpretrain')
-model = MODELS.build(load_config({config!r}).model)
-torch.save(model.state_dict(), 'model.pth')
-cv2.imwrite('photo.png', numpy.zeros((60, 80, 3), numpy.uint8))""")
-    command = '-m', 'mmiformer'
-    assert '19.9' in run(*command, 'flops', config)
-    printed = run(*command, 'predict', config, 'model.pth', 'photo.png')
-    assert 'photo.png 80x60: ' in printed
-    assert (tmp_path / 'outputs' / 'vis' / 'photo.png').is_file()

@@ -138,6 +138,13 @@ def test_activation(web, models, views, monkeypatch):
     assert heat is None and text == 'pip install mmiformer[cam]'
 
 
+def test_panoptic_results_are_refused(web):
+    cfg = Config(dict(model=dict(
+        type='PanopticFPN', panoptic_fusion_head=dict(type='any'))))
+    with pytest.raises(ValueError, match='PanopticFPN.*panoptic'):
+        web.build_page(cfg, 'none.pth', '', '')
+
+
 @pytest.fixture
 def serve(web, models, monkeypatch, tmp_path):
     """Serves a page; notes where this process connects to meanwhile."""

@@ -48,7 +48,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--no-vis', action='store_true',
                         help='write no pictures and videos')
     add_cfg_options(parser)
-    args = parser.parse_args()
+    # Inputs may stand on both sides of an option.
+    args = parser.parse_intermixed_args()
     args.checkpoint = None
     if not args.config.endswith('.onnx'):
         args.checkpoint = args.inputs.pop(0)
@@ -65,14 +66,15 @@ def main() -> None:
     warnings.filterwarnings('ignore')
     MMLogger.get_current_instance().setLevel(logging.ERROR)
     force_weights_only()
-    sources = find_sources(args.inputs)
-    if not sources:
-        sys.exit(f'error: no image and no video in {", ".join(args.inputs)}')
     try:
+        sources = find_sources(args.inputs)
+        if not sources:
+            raise ValueError(
+                f'no image and no video in {", ".join(args.inputs)}')
         predictor = load_predictor(
             args.config, args.checkpoint, args.cfg_options, out=args.out,
             form=args.format, threshold=args.score_thr, draw=not args.no_vis)
-    except (OSError, ValueError) as error:
+    except (ImportError, OSError, ValueError) as error:
         sys.exit(f'error: {error}')
     failed = 0
     # A bar for many, where somebody looks.

@@ -4,6 +4,7 @@ import json
 import time
 from abc import ABC, abstractmethod
 from collections import Counter
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
 from urllib.parse import urlparse
@@ -11,8 +12,10 @@ from urllib.parse import urlparse
 import cv2
 import mmcv
 import numpy as np
+from mmengine.config import Config
 from mmengine.registry import TRANSFORMS, DefaultScope
 
+from ..config import load_config, type_name
 from .inference import inferencer
 
 IMAGES = {'.bmp', '.jpeg', '.jpg', '.png', '.ppm', '.tif', '.tiff', '.webp'}
@@ -45,6 +48,9 @@ def find_sources(inputs: List[str]) -> List[Source]:
     Args:
         inputs: Paths of files and folders, URLs of images. Folders are
             searched with their sub-folders; hidden files are skipped.
+
+    Raises:
+        ImportError: There are videos, and supervision is missing.
     """
     found: List[Tuple[str, Path]] = []
     for text in inputs:
@@ -68,7 +74,14 @@ def find_sources(inputs: List[str]) -> List[Source]:
             name = f'{stem}_{number}'
         taken.add(name)
         sources.append(Source(path, name))
+    if any(map(_is_video, sources)) and find_spec('supervision') is None:
+        raise ImportError('videos need supervision: pip install '
+                          'mmiformer[predict]')
     return sources
+
+
+def _is_video(source: Source) -> bool:
+    return Path(urlparse(source.path).path).suffix.lower() in VIDEOS
 
 
 class Predictor(ABC):
@@ -115,7 +128,7 @@ class Predictor(ABC):
             NotReadError: It is neither an image nor a video.
         """
         start = time.time()
-        if Path(urlparse(source.path).path).suffix.lower() in VIDEOS:
+        if _is_video(source):
             return self._predict_video(source, stride, start)
         image = self._read(source.path)
         result = self._run(image)
@@ -398,7 +411,8 @@ def load_predictor(config: str, checkpoint: Optional[str],
 
     Raises:
         FileNotFoundError, ConnectionError, ValueError: As of the functions
-            above, and if the file holds a backbone alone.
+            above, and if the file holds a backbone alone or the results are
+            panoptic.
     """
     if checkpoint is None:
         from .exported import ExportedModel
@@ -408,12 +422,28 @@ def load_predictor(config: str, checkpoint: Optional[str],
         if model.task not in kinds:
             raise ValueError(f'{config}: a {model.task} predicts no classes')
         return kinds[model.task](model, model.classes, **options)
-    model = inferencer(config, checkpoint, cfg_options)
+    cfg = load_config(config, cfg_options)
+    refuse_panoptic(cfg)
+    model = inferencer(cfg, checkpoint)
     kind = dict(DetInferencer=Detector, MMSegInferencer=Segmentor,
                 ImageClassificationInferencer=Classifier)[type(model).__name__]
     meta = getattr(model.model, 'dataset_meta', None) or (
         model.model._dataset_meta)
     return kind(model, meta['classes'], **options)
+
+
+def refuse_panoptic(cfg: Config) -> None:
+    """Of detectors only boxes and masks of objects are shown and written.
+
+    Raises:
+        ValueError: The config's detector gives panoptic segments.
+    """
+    if 'panoptic_fusion_head' in cfg.model and (
+            cfg.model.get('test_cfg') or {}).get('panoptic_on', True):
+        raise ValueError(
+            f'{type_name(cfg.model)} gives panoptic segments, which are not '
+            'supported here, only boxes and masks of objects; mmiformer test '
+            'measures it')
 
 
 def _loader(model: Any) -> Any:

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from conftest import refusal
 from mmengine.config import Config
 from mmengine.dataset import Compose, pseudo_collate
 from mmengine.logging import HistoryBuffer
@@ -18,13 +19,16 @@ from pycocotools.coco import COCO
 from tiny_models import save
 
 import mmiformer
+from mmiformer.apis import predict as predicting
 from mmiformer.apis.inference import load_model
 from mmiformer.apis.predict import (
     NotReadError,
     Source,
     find_sources,
     load_predictor,
+    refuse_panoptic,
 )
+from mmiformer.config import load_config
 
 
 @pytest.fixture
@@ -160,11 +164,36 @@ def test_what_cannot_be_an_inferencer(configs, images):
         load_predictor(config, weights, out=Path('out'), form='coco')
 
 
+def stock(name):
+    return str(Path(__import__('mmdet').__path__[0], '.mim', 'configs', name))
+
+
+def test_panoptic_results_are_refused(tmp_path):
+    """Before the weights are read; the same network for objects is not."""
+    name = 'mask2former/mask2former_r50_8xb2-lsj-50e_coco{}.py'
+    for kind, config in (
+            ('PanopticFPN', 'panoptic_fpn/panoptic-fpn_r50_fpn_1x_coco.py'),
+            ('Mask2Former', name.format('-panoptic'))):
+        with pytest.raises(ValueError, match=f'{kind}.*panoptic'):
+            load_predictor(stock(config), 'none.pth', out=tmp_path)
+    refuse_panoptic(load_config(stock(name.format(''))))
+
+
 def test_every_input_has_a_name_of_its_own(images):
     assert find_sources(['in', 'in/a.png', 'https://host/x/b.jpg?size=1',
                          'none.jpg']) == [
         ('in/a.png', 'a'), ('in/sub/a.png', 'sub/a'), ('in/a.png', 'a_2'),
         ('https://host/x/b.jpg?size=1', 'b'), ('none.jpg', 'none')]
+
+
+def test_missing_packages_are_named(monkeypatch, tmp_path):
+    """Before anything is predicted."""
+    monkeypatch.setattr(predicting, 'find_spec', lambda name: None)
+    line = refusal('predict.py', 'a.py', 'a.pth', 'a.jpg', 'clip.MP4')
+    assert 'supervision' in line and 'mmiformer[predict]' in line
+    monkeypatch.setitem(sys.modules, 'onnxruntime', None)
+    line = refusal('predict.py', tmp_path / 'model.onnx', 'a.jpg')
+    assert 'mmiformer[export]' in line
 
 
 def test_one_file_for_all(configs, images):
@@ -198,6 +227,7 @@ def test_one_file_for_all(configs, images):
 
 
 def test_frames_of_a_video(configs, video):
+    pytest.importorskip('supervision', reason='videos need supervision')
     config, weights = save(configs, 'fpn_ade20k', 'seg')
     predictor = load_predictor(config, weights, out=Path('out'))
     summary = predictor.predict(Source(video, 'clip'), stride=2)

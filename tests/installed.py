@@ -1,0 +1,49 @@
+"""An environment with the wheel and an mm stack, but without this checkout."""
+import shutil
+import subprocess
+import sys
+import tarfile
+import venv
+from pathlib import Path
+
+from conftest import ROOT
+
+
+def install(folder: Path) -> Path:
+    """Builds the wheel, from the source distribution, and installs it.
+
+    Returns:
+        The site-packages; the command ``mmiformer`` is in ``bin`` of their
+        ``parents[2]``.
+    """
+    def build(kind, source):
+        subprocess.run(
+            [sys.executable, '-c', 'from setuptools import build_meta; '
+             f'build_meta.build_{kind}({str(folder)!r})'], check=True,
+            stdout=subprocess.DEVNULL, cwd=source)
+
+    # From a copy: setuptools would find what it once built in the checkout.
+    source = folder / 'source'
+    for name in ('mmiformer', 'configs', 'tools'):
+        shutil.copytree(ROOT / name, source / name,
+                        ignore=shutil.ignore_patterns('.mim', '__pycache__'))
+    for name in ('LICENSE', 'MANIFEST.in', 'README.md', 'model-index.yml',
+                 'pyproject.toml', 'setup.py'):
+        shutil.copy(ROOT / name, source)
+    build('sdist', source)
+    with tarfile.open(next(folder.glob('*.tar.gz'))) as file:
+        file.extractall(folder / 'sdist', filter='data')
+    build('wheel', next((folder / 'sdist').iterdir()))
+    venv.create(folder / 'venv', symlinks=True)
+    subprocess.run(
+        [sys.executable, '-m', 'pip', '--python', folder / 'venv/bin/python',
+         'install', '--quiet', '--no-deps', '--no-index', '--no-compile',
+         next(folder.glob('*.whl'))], check=True)
+    site = next((folder / 'venv' / 'lib').glob('python*/site-packages'))
+    # The stack's folder is only searched: its .pth files, of which one may
+    # lead to this checkout, are not read; but the set-up's, if there is one.
+    stack = [path for path in sys.path if path.endswith('-packages')]
+    if any(Path(path, 'torchvision_finder.py').exists() for path in stack):
+        stack.append('import torchvision_finder')
+    (site / 'stack.pth').write_text('\n'.join(stack))
+    return site

@@ -1,0 +1,323 @@
+"""Every command of README and docs as typed there, in an empty folder, with
+nothing of ours but the installed wheel."""
+import json
+import os
+import pickle
+import re
+import shlex
+import signal
+import subprocess
+import urllib.request
+from importlib.metadata import version
+from pathlib import Path
+
+import browser
+import cv2
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT, golden_state
+from installed import install
+from tiny_models import save
+
+import mmiformer
+from mmiformer.apis.exported import ExportedModel
+
+# By their word, in the order of the pages.
+TYPED = dict(
+    predict=[
+        'mmiformer predict CONFIG CHECKPOINT photo.jpg folder/ clip.mp4 '
+        'https://host/x.jpg --out out/',
+        'mmiformer predict configs/imagenet/iformer_s_300e.py '
+        'mmiformer://iformer_small photo.jpg',
+        'mmiformer predict model.onnx photo.jpg',
+        'mmiformer predict CONFIG CHECKPOINT photo.jpg folder/ clip.mp4 '
+        '--out out/'],
+    export=[
+        'mmiformer export CONFIG CHECKPOINT --out model.onnx',
+        'mmiformer export CONFIG CHECKPOINT --out model.onnx --size 800 1280',
+        'mmiformer export CONFIG CHECKPOINT --out model.onnx --dynamic',
+        'mmiformer export CONFIG CHECKPOINT --out backbone.onnx '
+        '--part backbone'],
+    env=['mmiformer env'],
+    web=[
+        'mmiformer web CONFIG CHECKPOINT',
+        'mmiformer web configs/imagenet/iformer_s_300e.py '
+        'mmiformer://iformer_small'])
+KINDS = dict(det='mask_rcnn', seg='fpn_ade20k', cls='imagenet')
+FEW = '''
+shapes = dict(train=4, val=3, size=64)
+train_dataloader = dict(batch_size=2, dataset=dict(shapes=shapes))
+val_dataloader = dict(batch_size=1, dataset=dict(shapes=shapes))
+test_dataloader = val_dataloader
+'''
+
+
+def test_the_pages_have_these_lines():
+    found = {word: set() for word in TYPED}
+    for page in (ROOT / 'README.md', *(ROOT / 'docs').glob('*.md')):
+        for line in re.findall(r'^mmiformer .*', page.read_text(), re.M):
+            found[line.split()[1]].add(line)
+    assert found == {word: set(lines) for word, lines in TYPED.items()}
+
+
+@pytest.fixture(scope='module')
+def site(tmp_path_factory):
+    return install(tmp_path_factory.mktemp('installed'))
+
+
+@pytest.fixture
+def run(site, tmp_path, monkeypatch):
+    """Types a line in a folder that holds nothing; returns what it prints."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv('PYTHONPATH', raising=False)
+    monkeypatch.setenv('PATH', str(site.parents[2] / 'bin'), prepend=os.pathsep)
+
+    def run(line, status=0):
+        result = subprocess.run(shlex.split(line), text=True,
+                                stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        assert result.returncode == status, result.stderr[-3000:]
+        return result.stdout + (result.stderr if status else '')
+
+    return run
+
+
+@pytest.fixture
+def model(site, run):
+    """Writes config and weights of a small model, for a few shapes; fills in
+    their names in a line."""
+    def model(kind):
+        config, weights = save(
+            site / 'mmiformer' / '.mim' / 'configs', KINDS[kind], kind)
+        with open(config, 'a') as file:
+            file.write(FEW)
+        return lambda line: line.replace('CONFIG', config).replace(
+            'CHECKPOINT', weights)
+
+    return model
+
+
+@pytest.fixture
+def photo(run):
+    random = np.random.RandomState(0)
+    cv2.imwrite('photo.jpg', random.randint(0, 255, (96, 128, 3), np.uint8))
+    return 'photo.jpg'
+
+
+@pytest.fixture
+def released(released_keys, tmp_path, monkeypatch):
+    """The name mmiformer://iformer_small, with generated weights."""
+    (tmp_path / 'weights').mkdir()
+    torch.save(golden_state('small', released_keys),
+               tmp_path / 'weights' / 'iformer_small.pth')
+    monkeypatch.setenv('MMIFORMER_WEIGHTS', str(tmp_path / 'weights'))
+
+
+def read(path):
+    return json.loads(Path(path).read_text())
+
+
+@pytest.mark.slow
+def test_predictions(run, model, photo, server):
+    pytest.importorskip('supervision', reason='videos need supervision')
+    fill = model('det')
+    server.files['/x.jpg'] = Path(photo).read_bytes()
+    Path('folder/sub').mkdir(parents=True)
+    writer = cv2.VideoWriter(
+        'clip.mp4', cv2.VideoWriter_fourcc(*'mp4v'), 10, (128, 96))
+    for i in range(3):
+        frame = np.roll(cv2.imread(photo), 9 * i, 1)
+        cv2.imwrite(f'folder/{"sub/" * (i > 1)}{i}.png', frame)
+        writer.write(frame)
+    writer.release()
+    whole, _, _, short = map(fill, TYPED['predict'])
+    lines = run(whole.replace('https://host', server.url)).splitlines()
+    names = ['photo', '0', '1', 'sub/2', 'x']
+    frames = [f'clip/00000{i}' for i in range(3)]
+    found = {name: read(f'out/preds/{name}.json') for name in names + frames}
+    assert {str(path.relative_to('out/preds').with_suffix(''))
+            for path in Path('out/preds').rglob('*.json')} == {*found}
+    for name, line in zip(names, lines[:4] + lines[5:6]):
+        content = found[name]
+        shown = [name for name, score in zip(
+            content['names'], content['scores']) if score >= .3]
+        text, _ = re.fullmatch(r'\S+ 128x96: (.*), (\d+\.\d\d) s',
+                               line).groups()
+        assert sorted(text.split(', ')) == sorted(
+            f'{shown.count(name)} {name}' for name in {*shown}
+        ) or text == 'nothing'
+        drawn = next(Path('out/vis').glob(f'{name}.*'))
+        assert cv2.imread(str(drawn)).shape == (96, 128, 3)
+    assert lines[4].startswith('clip.mp4 128x96, 3 frames: ')
+    assert cv2.VideoCapture('out/vis/clip.mp4').get(
+        cv2.CAP_PROP_FRAME_COUNT) == 3
+    expected = mmiformer.inferencer('det.py', 'det.pth')(
+        photo)['predictions'][0]
+    assert len(expected['scores']) > 3
+    for name in ('photo', 'x'):
+        assert {key: found[name][key] for key in expected} == expected
+    assert found['0']['bboxes'] != found['1']['bboxes']
+
+    assert 'none.jpg' in run(f'{short} none.jpg', 1)
+
+
+@pytest.mark.slow
+def test_a_classifier(run, photo, released):
+    line = TYPED['predict'][1]
+    text = run(line).splitlines()[0]
+    expected = mmiformer.inferencer(*line.split()[2:4])(photo)[0]
+    name, score = expected['pred_class'], float(expected['pred_score'])
+    assert re.fullmatch(
+        rf'photo.jpg 128x96: {score:.2f} {name}, \d+\.\d\d s', text)
+    best = read('outputs/preds/photo.json')['classes']
+    assert (best[0]['name'], len(best)) == (name, 5)
+    assert best[0]['score'] == pytest.approx(score, rel=1e-4)
+    assert cv2.imread('outputs/vis/photo.jpg').shape == (96, 128, 3)
+
+
+@pytest.mark.slow
+def test_exports(run, model, photo):
+    fill = model('seg')
+    shapes = []
+    for line in map(fill, TYPED['export']):
+        printed = run(line)
+        file = line.split()[5]
+        assert float(re.search(
+            rf'written: {file}, .* difference (\S+) of', printed)[1]) < 1e-4
+        exported = ExportedModel(file)
+        shapes.append(exported.session.get_inputs()[0].shape)
+    assert shapes == [
+        [1, 3, 128, 128], [1, 3, 800, 1280],
+        ['batch', 3, 'height', 'width'], [1, 3, 128, 128]]
+    assert [out.name for out in exported.session.get_outputs()] == [
+        'map0', 'map1', 'map2', 'map3']
+    # model.onnx is now the one for any size.
+    assert '128x96: ' in run(TYPED['predict'][2])
+    expected = mmiformer.inferencer('seg.py', 'seg.pth')(photo)['predictions']
+    assert len(np.unique(expected)) > 1
+    labels = cv2.imread('outputs/preds/photo.png', cv2.IMREAD_UNCHANGED)
+    assert (labels == expected).mean() > 0.999
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('kind', KINDS)
+def test_predictions_are_those_of_testing(kind, run, model):
+    """By value: a data set by `test --out`, its images by `predict`."""
+    fill = model(kind)
+    out = 'maps' if kind == 'seg' else 'results.pkl'
+    printed = run(fill(f'mmiformer test CONFIG CHECKPOINT --out {out}'))
+    images = Path('data/shapes', dict(cls='crops/validation').get(
+        kind, 'images/validation'))
+    run(fill(f'mmiformer predict CONFIG CHECKPOINT {images} --out out'))
+    paths = sorted(path.relative_to(images) for path in images.rglob('*.jpg'))
+    assert len(paths) > 2
+    if kind == 'seg':
+        assert 'mIoU: ' in printed
+        for path in paths:
+            found, expected = (cv2.imread(
+                str(folder / path.with_suffix('.png')), cv2.IMREAD_UNCHANGED)
+                for folder in (Path('out/preds'), Path('maps')))
+            np.testing.assert_array_equal(found + 1, expected)
+        return
+    with open(out, 'rb') as file:
+        results = {os.path.abspath(result['img_path']): result
+                   for result in pickle.load(file)}
+    assert {*results} == {str((images / path).absolute()) for path in paths}
+    inferencer = mmiformer.inferencer(f'{kind}.py', f'{kind}.pth')
+    for path in paths:
+        expected = results[str((images / path).absolute())]
+        found = read(Path('out/preds', path.with_suffix('.json')))
+        if kind == 'cls':
+            scores = expected['pred_score'].tolist()
+            assert [item['score'] for item in found['classes']] == sorted(
+                scores)[::-1]
+            again = inferencer(str(images / path))[0]['pred_scores']
+            assert again.tolist() == scores
+            continue
+        expected = expected['pred_instances']
+        again = inferencer(str(images / path))['predictions'][0]
+        for key in ('bboxes', 'scores', 'labels'):
+            assert found[key] == again[key] == expected[key].tolist()
+        masks = [dict(mask, counts=mask['counts'].decode())
+                 for mask in expected['masks']]
+        assert found['masks'] == again['masks'] == masks
+        assert len(masks) > 3
+
+
+@pytest.mark.slow
+def test_a_training(run, model, photo):
+    fill = model('seg')
+    assert '0 errors' in run(fill('mmiformer check CONFIG'))
+    run(fill('mmiformer train CONFIG --work-dir work --cfg-options '
+             'train_cfg.max_iters=1 train_cfg.val_interval=1 '
+             'default_hooks.checkpoint.interval=1'))
+    before = torch.load('seg.pth')
+    after = torch.load('work/iter_1.pth', weights_only=True)['state_dict']
+    assert before.keys() == after.keys()
+    assert '128x96: ' in run('mmiformer predict seg.py work/iter_1.pth '
+                             'photo.jpg')
+
+
+@pytest.mark.slow
+def test_env(run):
+    result = subprocess.run(['mmiformer', 'env'], text=True,
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    rows = [[cell.strip() for cell in line.strip('|').split('|')]
+            for line in result.stdout.splitlines() if line.startswith('|')]
+    found = {name: (mark, text) for mark, name, text in rows[2:]}
+    assert result.returncode == any(
+        mark == 'FAULT' for mark, _ in found.values())
+    for name in ('torch', 'mmiformer'):
+        assert found[name] == ('ok', f'{name} {version(name)}')
+
+
+@pytest.mark.slow
+def test_words_that_print(run, site):
+    rows = run("mmiformer models '*iformer_s*'").splitlines()[1:]
+    assert [row.split()[0] for row in rows] == [
+        model.name for model in mmiformer.list_models('*iformer_s*')]
+    row, = [row for row in rows if row.startswith('mask_rcnn/iformer_s_1x')]
+    assert '39.6' in row and '46.2 box AP, 41.9 mask AP' in row
+    counted = run('mmiformer flops configs/imagenet/iformer_s_300e.py')
+    assert re.search(r'^model +19\.9 +- +4\.5 +- +4\.8$', counted, re.M)
+    plan = run('mmiformer reproduce coco/iformer_s --dry-run')
+    assert 'expected (paper): coco/bbox_mAP 46.2' in plan
+    assert str(site / 'mmiformer' / '.mim' / 'tools' / 'train.py') in plan
+    missing = run('mmiformer reproduce coco/iformer_s --checkpoint none', 2)
+    assert 'data/coco/val2017' in missing
+    assert "'predct'; is it predict?" in run('mmiformer predct', 1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('line', TYPED['web'])
+def test_web(line, run, model, photo, released, tmp_path, monkeypatch):
+    pytest.importorskip('gradio', reason='the page needs gradio')
+    line = model('det')(line)
+    (tmp_path / 'temporary').mkdir()
+    monkeypatch.setenv('no_proxy', '*')
+    process = subprocess.Popen(
+        shlex.split(line), text=True, stdout=subprocess.PIPE,
+        env=dict(os.environ, TMPDIR=str(tmp_path / 'temporary')))
+    try:
+        address = process.stdout.readline().split()[0]
+        assert re.fullmatch(r'http://127\.0\.0\.1:\d+/', address)
+        with urllib.request.urlopen(f'{address}config') as answer:
+            page = json.load(answer)
+        config = Path(line.split()[2]).with_suffix('')
+        assert page['title'] == '/'.join(config.parts[-2:])
+        choices, = [part['props']['choices'] for part in page['components']
+                    if part['props'].get('label') == 'Classes to show']
+        assert len(choices) == (3 if config.name == 'det' else 1000)
+        if browser.CHROMIUM and config.name == 'det':
+            pytest.importorskip('playwright', reason='needs playwright')
+            with browser.visit(address, photo) as (tab, foreign):
+                shown = browser.download(tab)
+            assert foreign == []
+            expected = mmiformer.inferencer('det.py', 'det.pth')(
+                photo)['predictions'][0]
+            assert {key: shown[key] for key in expected} == expected
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 0
+    finally:
+        process.kill()
+    assert [*Path('temporary').glob('mmiformer-*')] == []
