@@ -7,11 +7,13 @@ that the navigation lacks, images without a text.
 import contextlib
 import io
 import os
+import re
+import runpy
 import subprocess
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Dict, List, Set
+from typing import Dict, List, Tuple
 from unittest import mock
 from urllib.parse import unquote, urlsplit
 
@@ -24,88 +26,82 @@ name, `python tools/train.py`. Below is what each prints for `--help`.
 """
 
 
-def find_help(word: str) -> str:
-    """What ``mmiformer WORD --help`` prints, 80 columns wide."""
-    from mmiformer import cli
+def call(*words: str) -> str:
+    """What the command ``mmiformer`` prints, 80 columns wide."""
     stdout = io.StringIO()
-    with mock.patch.object(sys, 'argv', ['mmiformer', word, '--help']), (
+    with mock.patch.object(sys, 'argv', ['mmiformer', *words]), (
             mock.patch.dict(os.environ, COLUMNS='80')), (
             contextlib.redirect_stdout(stdout)), (
             contextlib.suppress(SystemExit)):
-        cli.main()
-    return stdout.getvalue().strip()
+        runpy.run_module('mmiformer', run_name='__main__')
+    return stdout.getvalue().rstrip()
 
 
 def write_commands(docs: Path) -> None:
     """The page of the commands, from their own help."""
-    from mmiformer import cli
+    words = re.findall(r'^  (\w+)', call('--help'), re.MULTILINE)
     (docs / 'commands.md').write_text('\n'.join([COMMANDS, *(
-        f'## {word}\n\n```text\n{find_help(word)}\n```\n'
-        for word in cli.find_tools())]), encoding='utf-8')
+        f'## {word}\n\n```text\n{call(word, "--help")}\n```\n'
+        for word in words)]), encoding='utf-8')
 
 
 class Page(HTMLParser):
-    """The links, anchors and images of a page."""
+    """The files that a page of the site refers to, and its images."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
-        self.path = path
-        self.links: Set[str] = set()
-        self.anchors = {''}
+        self.folder = path.parent
+        self.targets: Dict[str, Path] = {}
         self.without_text: List[str] = []
         self.feed(path.read_text(encoding='utf-8'))
 
-    def handle_starttag(self, tag, attrs) -> None:
+    def handle_starttag(self, tag: str, attrs: List[Tuple]) -> None:
         attrs = dict(attrs)
-        self.anchors.add(attrs.get('id') or '')
-        self.links.update(attrs[name] for name in ('href', 'src')
-                          if attrs.get(name))
+        for link in filter(None, (attrs.get('href'), attrs.get('src'))):
+            scheme, host, path, *_ = urlsplit(link)
+            if path and not scheme and not host:
+                target = (self.folder / unquote(path)).resolve()
+                self.targets[link] = (
+                    target / 'index.html' if target.is_dir() else target)
         if tag == 'img' and not attrs.get('alt'):
             self.without_text.append(attrs['src'])
-
-    def target(self, link: str) -> Path:
-        """The file of a link within the site."""
-        path = self.path.parent / unquote(urlsplit(link).path)
-        if not urlsplit(link).path:
-            return self.path
-        return (path / 'index.html' if path.is_dir() else path).resolve()
 
 
 def find_faults(site: Path) -> List[str]:
     """What is wrong with the pages of a site, a line each."""
-    pages: Dict[Path, Page] = {path: Page(path) for path in sorted(
+    pages = {path: Page(path) for path in sorted(
         site.resolve().rglob('index.html'))}
+    navigation = set.intersection(  # what all pages link to
+        *({path, *page.targets.values()} for path, page in pages.items()))
     faults = []
     for path, page in pages.items():
-        name = path.parent.relative_to(site.resolve())
+        name = path.relative_to(site.resolve())
         faults += [f'{name}: an image without a text: {image}'
                    for image in page.without_text]
-        for link in sorted(page.links):
-            if urlsplit(link).scheme or urlsplit(link).netloc:
-                continue
-            target = page.target(link)
-            if not target.is_file():
-                faults.append(f'{name}: does not exist: {link}')
-            elif (target in pages and unquote(urlsplit(link).fragment)
-                  not in pages[target].anchors):
-                faults.append(f'{name}: no such anchor: {link}')
-    start = pages[site.resolve() / 'index.html']
-    linked = {start.target(link) for link in start.links}
-    faults += [f'{path.parent.name}: not in the navigation'
-               for path in pages if path not in linked]
+        faults += [f'{name}: does not exist: {link}'
+                   for link, target in page.targets.items()
+                   if not target.is_file()]
+        if path not in navigation:
+            faults.append(f'{name}: not in the navigation')
     return faults
 
 
-def main() -> None:
-    write_commands(ROOT / 'docs')
-    built = subprocess.run(
+def build(root: Path) -> List[str]:
+    """Builds the site of a project; returns what is wrong with it.
+
+    Raises:
+        CalledProcessError: Zensical has found faults, and printed them.
+    """
+    subprocess.run(
         [sys.executable, '-m', 'zensical', 'build', '--clean', '--strict'],
-        cwd=ROOT)
-    if built.returncode:
-        sys.exit(built.returncode)
-    if faults := find_faults(ROOT / 'build' / 'site'):
-        sys.exit('\n'.join(f'error: {fault}' for fault in faults))
+        cwd=root, check=True)
+    return find_faults(root / 'build' / 'site')
 
 
 if __name__ == '__main__':
-    main()
+    write_commands(ROOT / 'docs')
+    try:
+        faults = build(ROOT)
+    except subprocess.CalledProcessError as error:
+        sys.exit(error.returncode)
+    sys.exit('\n'.join(f'error: {fault}' for fault in faults) or 0)
