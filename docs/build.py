@@ -21,8 +21,8 @@ ROOT = Path(__file__).resolve().parents[1]
 COMMANDS = """\
 # Reference: commands
 
-`mmiformer COMMAND` works in any folder, and in a checkout so does the file of the same
-name, `python tools/train.py`. Below is what each prints for `--help`.
+`mmiformer COMMAND` works in any folder; in a checkout `python tools/train.py`
+and so on do the same. Below is what each prints for `--help`.
 """
 
 

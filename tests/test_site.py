@@ -12,7 +12,7 @@ from mmiformer.backbone.arch import PRESETS, resolve_arch
 
 SITE = runpy.run_path(str(ROOT / 'docs' / 'build.py'))
 needs_zensical = pytest.mark.skipif(
-    not importlib.util.find_spec('zensical'), reason='needs pip install .[docs]')
+    not importlib.util.find_spec('zensical'), reason='needs .[docs]')
 CONFIG = '''\
 site_name: x
 site_dir: build/site

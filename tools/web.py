@@ -22,7 +22,7 @@ from mmiformer.backbone.hub import force_weights_only
 from mmiformer.config import add_cfg_options, load_config
 
 
-def main() -> None:
+def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -31,7 +31,11 @@ def main() -> None:
     parser.add_argument('--port', type=int, help='default: the first that is '
                         'free from 7860 on')
     add_cfg_options(parser)
-    args = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
     warnings.filterwarnings('ignore')
     MMLogger.get_current_instance().setLevel(logging.ERROR)
     force_weights_only()
