@@ -11,13 +11,14 @@ FITS := import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))
 # stay together, since they share what is slow to make, in conftest's order.
 PYTEST := OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: help setup demo test test-all lint clean
+.PHONY: help setup demo docs test test-all lint clean
 
 help:
 	@echo 'make setup     the environment ($(or $(PYTHON),$(VENV))); 15 minutes, once'
 	@echo 'make demo      trains and tests both heads on synthetic shapes; 10 minutes'
 	@echo 'make test      runs the tests; some minutes'
 	@echo 'make test-all  runs the slow ones too; about an hour'
+	@echo 'make docs      builds the site from docs/ into build/site'
 	@echo 'make lint      checks the style'
 
 # By the first interpreter that fits; if none does, python3 says so.
@@ -28,6 +29,9 @@ setup:
 
 demo: setup
 	@$(RUN) demo/run.py work_dirs/demo
+
+docs: setup
+	@$(RUN) docs/build.py
 
 test: setup
 	@echo '[test] some minutes on 2 cores'

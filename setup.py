@@ -63,6 +63,7 @@ setup(
         'export': ['onnx>=1.23', 'onnxscript>=0.7', 'onnxruntime>=1.32'],
         'web': ['gradio>=6.31,<7'],  # with .[cam]: class activation
         'cam': ['grad-cam>=1.5', 'torchvision'],
+        'docs': ['zensical>=0.0.73', 'mkdocstrings-python>=2.0'],
         'onedl-det': [*FORKS, 'onedl-mmdetection>=3.5.1'],
         'onedl-seg': [*FORKS, 'onedl-mmsegmentation>=1.4.2'],
         'onedl-cls': [*FORKS, 'onedl-mmpretrain>=1.3.6', 'torchvision'],

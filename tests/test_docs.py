@@ -1,16 +1,21 @@
-"""The commands and settings of the documents are those that the tools take."""
+"""The commands and settings of the documents are those that the tools take;
+the blocks of python and console run, and print what they say."""
 import argparse
+import contextlib
 import copy
+import doctest
 import functools
+import io
 import re
 import runpy
 import shlex
+import shutil
 import subprocess
 import sys
-from pathlib import Path
-from unittest import mock
+from unittest import SkipTest, mock
 
 import pytest
+import torch
 from conftest import ROOT
 from mmengine.config import Config
 
@@ -22,10 +27,9 @@ from mmiformer.config import add_cfg_options, load_config, walk
 from mmiformer.overrides import takes
 
 DOCUMENTS = ['README.md', *(f'docs/{path.name}' for path in sorted(
-    ROOT.glob('docs/*.md')))]
+    ROOT.glob('docs/*.md')) if path.name != 'commands.md')]  # of the tools' own
 FENCED = re.compile('```.*?```', re.DOTALL)
-COMMAND = re.compile(r'(tools/\w+\.\w+|benchmarks/backbones\.py'
-                     r'|^(?:python -m )?mmiformer \w+)\s([^#]*)')
+COMMAND = re.compile(r'(tools/\w+\.\w+|benchmarks/backbones\.py)\s(.*)')
 OPTIONAL = re.compile(r'\[.*?\]')
 # For each framework; documents say `train.py CONFIG`.
 CONFIGS = ['mask_rcnn/iformer_s_1x.py', 'fpn_ade20k/iformer_s_80k.py']
@@ -37,15 +41,14 @@ def find_commands(document):
     """Tools and arguments of the commands on lines of their own."""
     text = (ROOT / document).read_text().replace('\\\n', ' ')
     for line in '\n'.join(FENCED.findall(text)).splitlines():
+        line = re.sub(r'^(?:\$ )?mmiformer (\w+)', lambda found: 'tools/' +
+                      find_tools()[found[1]].name, line)
         if found := COMMAND.search(line):
-            tool, rest = found.groups()
+            tool, rest = found[1], found[2].split(' #')[0]
             words = subprocess.run(
                 ['bash', '-c', f'printf "%s\\n" {re.sub(OPTIONAL, "", rest)}'],
                 env=dict(CONFIG=f'configs/{CONFIGS[0]}'), check=True,
                 stdout=subprocess.PIPE, text=True).stdout.split('\n')[:-1]
-            if 'mmiformer ' in tool:
-                path = find_tools()[tool.split()[-1]]
-                tool = str(Path('tools', path.name))
             if tool.endswith('.sh'):  # of dist_*.sh: how many processes
                 tool = re.sub(r'(dist|slurm)_(\w+)\.sh', r'\2.py', tool)
                 words = [word for word in words if not word.isdigit()]
@@ -143,3 +146,86 @@ def test_they_are_found():
     assert len(COMMANDS) > 30 and len(SETTINGS) > 20
     for document in ('README.md', 'docs/trouble.md', 'docs/many_gpus.md'):
         assert any(document == found for found, _, _ in COMMANDS)
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch, released_small):
+    """A folder with what the blocks mention: a photo, and the authors' weights
+    (their names and shapes, with other values)."""
+    shutil.copy(IMAGE, tmp_path / 'photo.jpg')
+    torch.save(released_small, tmp_path / 'iformer_small.pth')
+    monkeypatch.setenv('MMIFORMER_WEIGHTS', str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.parametrize('document', DOCUMENTS)
+def test_blocks(document, project):
+    """`python` and `console`; a block that cannot run says why before it, as
+    <!-- skip: next "needs COCO" -->."""
+    assert not re.search(r'<!--+ *skip: \w+ *--+>', (
+        ROOT / document).read_text())  # without a reason
+    parsed = parse(ROOT / document)
+    parsed.namespace['images'] = torch.rand(1, 3, 64, 96)
+    for example in parsed.examples():
+        with contextlib.suppress(SkipTest):
+            example.evaluate()
+
+
+@pytest.mark.parametrize('block', [
+    'python\n1 / 0',
+    'python\nprint(1)\n# 2',
+    "python\n_base_ = 'mmiformer::mask_rcnn/none.py'",
+    "console\n$ mmiformer models '*l_1x_fsdp'\nsomething else",
+    'console\n$ mmiformer models none',
+    'console\n$ rm -r .'])
+def test_a_block_that_fails(block, project, tmp_path):
+    page = tmp_path / 'page.md'
+    page.write_text(f'```{block}\n```\n')
+    example, = parse(page).examples()
+    with pytest.raises((ZeroDivisionError, AssertionError, OSError)):
+        example.evaluate()
+
+
+def parse(path):
+    sybil = pytest.importorskip('sybil')
+    markdown = pytest.importorskip('sybil.parsers.markdown')
+    return sybil.Sybil([
+        markdown.CodeBlockParser('python', run_python),
+        markdown.CodeBlockParser('console', run_console),
+        markdown.SkipParser()]).parse(path)
+
+
+def run_python(example):
+    """Configs are loaded; comments below a print are what it prints."""
+    if re.search(r'^_base_ = ', example.parsed, re.MULTILINE):
+        with open('child.py', 'w') as file:
+            file.write(example.parsed)
+        Config.fromfile('child.py')
+        return
+    from sybil.evaluators.python import PythonEvaluator
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        PythonEvaluator()(example)
+    expected = re.findall(r'^print\(.*\n((?:# .*\n)+)', example.parsed, re.M)
+    compare(re.sub('(?m)^# ', '', ''.join(expected)), printed)
+
+
+def run_console(example):
+    """Commands follow `$ `, then what they print."""
+    for block in re.split(r'^\$ ', example.parsed, flags=re.MULTILINE)[1:]:
+        command, expected = re.fullmatch(
+            r'((?:[^\n]*\\\n)*[^\n]*)\n(.*)', block, re.DOTALL).groups()
+        name, *words = shlex.split(command)
+        assert name == 'mmiformer', command
+        with mock.patch.object(sys, 'argv', [name, *words]), (
+                contextlib.redirect_stdout(io.StringIO())) as printed:
+            try:
+                runpy.run_module('mmiformer', run_name='__main__')
+            except SystemExit as ended:
+                assert not ended.code
+        compare(expected, printed)
+
+
+def compare(expected, printed):
+    """`...` is any text."""
+    printed, checker = printed.getvalue(), doctest.OutputChecker()
+    assert checker.check_output(expected, printed, doctest.ELLIPSIS), printed
