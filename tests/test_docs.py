@@ -22,7 +22,7 @@ from mmiformer.overrides import takes
 DOCUMENTS = ['README.md', *(f'docs/{path.name}' for path in sorted(
     ROOT.glob('docs/*.md')))]
 FENCED = re.compile('```.*?```', re.DOTALL)
-COMMAND = re.compile(r'(tools/\w+\.\w+|benchmarks/backbones\.py)\s(.*)')
+COMMAND = re.compile(r'(tools/[\w/]+\.\w+|benchmarks/backbones\.py)\s(.*)')
 OPTIONAL = re.compile(r'\[.*?\]')
 # For each framework; documents say `train.py CONFIG`.
 CONFIGS = ['mask_rcnn/iformer_s_1x.py', 'fpn_ade20k/iformer_s_80k.py']
