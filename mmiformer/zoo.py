@@ -58,10 +58,10 @@ def list_models(pattern: str = '*') -> List[Model]:
             name = str(Path(model['Config']).relative_to('configs')
                        .with_suffix(''))
             weights = model['Weights']
+            # A model's own metadata go before those of its collection.
+            metadata = {**about['Metadata'], **model['Metadata']}
             models.append(Model(
-                name, about['Metadata']['Task'],
-                about['Metadata']['Training Data'],
-                model['Metadata']['Parameters'],
-                model['Metadata'].get('Published'),
+                name, metadata['Task'], metadata['Training Data'],
+                metadata['Parameters'], metadata.get('Published'),
                 Path(weights).stem if '://' in weights else None))
     return [model for model in models if fnmatch(model.name, pattern)]

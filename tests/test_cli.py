@@ -18,6 +18,7 @@ def test_every_tool_has_a_word(monkeypatch, capsys):
                  'spectrum', 'cam'):
         assert f'\n  {word} ' in words
     assert 'setup_env' not in words and 'get_flops' not in words
+    assert 'nuclei' not in words and 'dataset_converters' not in words
 
 
 def test_a_word_is_its_tool(monkeypatch, capsys):

@@ -29,7 +29,8 @@ from mmiformer.overrides import takes
 DOCUMENTS = ['README.md', *(f'docs/{path.name}' for path in sorted(
     ROOT.glob('docs/*.md')) if path.name != 'commands.md')]  # of the tools' own
 FENCED = re.compile('```.*?```', re.DOTALL)
-COMMAND = re.compile(r'(tools/\w+\.\w+|benchmarks/backbones\.py)\s(.*)')
+COMMAND = re.compile(
+    r'(tools/[\w/]+\.\w+|benchmarks/(?:backbones|predictions)\.py)\s(.*)')
 OPTIONAL = re.compile(r'\[.*?\]')
 # For each framework; documents say `train.py CONFIG`.
 CONFIGS = ['mask_rcnn/iformer_s_1x.py', 'fpn_ade20k/iformer_s_80k.py']
@@ -86,7 +87,7 @@ def test_commands(document, tool, words, tmp_path, monkeypatch):
     for word in words:
         assert not word.startswith('configs/') or (ROOT / word).is_file()
     monkeypatch.chdir(tmp_path)
-    words = [re.sub(r'.*\.(jpg|\*)$', str(IMAGE), word) for word in words]
+    words = [re.sub(r'^[^=]*\.(jpg|\*)$', str(IMAGE), word) for word in words]
     with mock.patch.object(sys, 'argv', [tool, *words]):
         parsed = vars(runpy.run_path(str(ROOT / tool))['parse_args']())
     if options := parsed.get('cfg_options'):

@@ -65,11 +65,13 @@ def draw_pairs(path: Path, title: str, rows: List[List], draw,
     for ax, name in zip(axes[0], ('image', 'truth', 'prediction') * 2):
         ax.set_title(name)
     figure.suptitle(title)
+    columns = min(len(classes), 8)
+    lines = -(-len(classes) // columns)
     figure.legend(
         handles=[Patch(color=np.array(colour) / 255, label=name)
                  for name, colour in zip(classes, palette)],
-        loc='lower center', ncol=len(classes), frameon=False)
-    figure.tight_layout(rect=(0, 0.4 / inches, 1, 1))
+        loc='lower center', ncol=columns, frameon=False)
+    figure.tight_layout(rect=(0, (0.2 + 0.2 * lines) / inches, 1, 1))
     figure.savefig(path, dpi=80)
 
 

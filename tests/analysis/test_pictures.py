@@ -64,6 +64,21 @@ def test_instances_have_mask_box_and_score(tmp_path):
     assert coloured(tmp_path / 'a.png', (255, 0, 0)) == 0
 
 
+def test_a_legend_of_many_classes_is_seen_in_full(tmp_path):
+    image = np.full((20, 20, 3), 128, np.uint8)
+    pictures.draw_pairs(
+        tmp_path / 'a.png', 'title', [[image, image, image]] * 2,
+        lambda ax, image, truth: ax.imshow(image), ['pedestrian'] * 11,
+        [(255, 0, 0)] * 10 + [(0, 0, 255)])
+    picture = cv2.imread(str(tmp_path / 'a.png'))[:, :, ::-1].astype(int)
+    widths = []
+    for colour in ((255, 0, 0), (0, 0, 255)):
+        seen = (abs(picture - colour).sum(-1) < 30).astype(np.uint8)
+        _, _, stats, _ = cv2.connectedComponentsWithStats(seen)
+        widths += stats[1:, cv2.CC_STAT_WIDTH].tolist()
+    assert len(widths) == 11 and max(widths) - min(widths) <= 1
+
+
 def test_activations_are_red_where_they_are_high(tmp_path):
     image = np.full((20, 20, 3), 128, np.uint8)
     half = np.hstack([np.full((20, 10), .1), np.full((20, 10), .9)])
