@@ -206,7 +206,7 @@ def run_python(example):
     from sybil.evaluators.python import PythonEvaluator
     with contextlib.redirect_stdout(io.StringIO()) as printed:
         PythonEvaluator()(example)
-    expected = re.findall(r'^print\(.*\n((?:# .*\n)+)', example.parsed, re.M)
+    expected = re.findall(r'^ *print\(.*\n((?:# .*\n)+)', example.parsed, re.M)
     compare(re.sub('(?m)^# ', '', ''.join(expected)), printed)
 
 
