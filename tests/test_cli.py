@@ -3,12 +3,12 @@ import sys
 
 import pytest
 
-from mmiformer import cli
+import mmiformer_cli
 
 
 def run(monkeypatch, *words):
     monkeypatch.setattr(sys, 'argv', ['mmiformer', *words])
-    cli.main()
+    mmiformer_cli.main()
 
 
 def test_every_tool_has_a_word(monkeypatch, capsys):

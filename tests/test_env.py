@@ -16,7 +16,8 @@ from conftest import ROOT
 from packaging.requirements import Requirement
 from test_setup_env import setup_env
 
-spec = importlib.util.spec_from_file_location('env', ROOT / 'tools/env.py')
+TOOL = ROOT / 'tools' / 'env.py'
+spec = importlib.util.spec_from_file_location('env', TOOL)
 env = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(env)
 
@@ -244,48 +245,83 @@ def test_what_follows_from_a_fault_has_no_line_of_its_own():
     assert [bool(row.cure) for row in rows] == [True, False]
 
 
-def run_in_new_venv(folder, **modules):
-    """In an environment in which these are all that can be imported."""
+def run_in_new_venv(folder, *command, links=(), **modules):
+    """In an environment in which these are all that can be imported.
+
+    Returns the exit status, {row: (mark, found)}, and all that was printed.
+    """
     venv.create(folder, symlinks=True)
     site, = folder.glob('lib/python*/site-packages')
     packaging = importlib.util.find_spec('packaging').origin
-    (site / 'packaging').symlink_to(Path(packaging).parent)
+    for path in (Path(packaging).parent, *links):
+        (site / path.name).symlink_to(path)
     for name, code in modules.items():
         (site / f'{name}.py').write_text(code)
     variables = {name: value for name, value in os.environ.items()
                  if name != 'PYTHONPATH'}
-    return subprocess.run(
-        [folder / 'bin' / 'python', ROOT / 'tools' / 'env.py'],
+    result = subprocess.run(
+        [folder / 'bin' / 'python', *command], cwd=folder,
         capture_output=True, text=True, env=variables)
+    cells = [[cell.strip() for cell in line.strip('|').split(' | ')]
+             for line in result.stdout.splitlines() if line[:2] == '| ']
+    rows = {name: (mark, found) for mark, name, found in cells}
+    return result.returncode, rows, result.stdout + result.stderr
+
+
+@pytest.fixture
+def setup_arguments(monkeypatch):
+    """What setup.py says of the package."""
+    given = {}
+    monkeypatch.setattr(setuptools, 'setup', lambda **kw: given.update(kw))
+    runpy.run_path(str(ROOT / 'setup.py'))
+    return given
 
 
 def test_where_nothing_is_installed(tmp_path):
-    result = run_in_new_venv(tmp_path)
-    assert result.returncode == 1, result.stderr
-    assert re.search(r'\| FAULT \| torch +\| not installed \|', result.stdout)
-    assert result.stdout.splitlines()[-1].startswith('FAULT mmiformer: pip ')
+    status, rows, printed = run_in_new_venv(tmp_path, TOOL)
+    assert status == 1, printed
+    assert rows['torch'] == ('FAULT', 'not installed')
+    assert rows['mmiformer'] == ('FAULT', 'not installed')
+    assert 'FAULT mmiformer: pip ' in printed
+
+
+@pytest.mark.parametrize('modules, fault', [
+    ({}, 'not installed'),
+    (dict(torch='raise OSError("libc10.so")'),
+     'not by pip: OSError: libc10.so')])
+def test_the_command_where_the_package_cannot_be_imported(
+        modules, fault, setup_arguments, tmp_path):
+    """As pip installs it: its packages, its modules, its entry point."""
+    script, = setup_arguments['entry_points']['console_scripts']
+    module, function = script.partition(' = ')[2].split(':')
+    names = ['mmiformer', *(
+        f'{name}.py' for name in setup_arguments.get('py_modules', []))]
+    status, rows, printed = run_in_new_venv(
+        tmp_path, '-c', f'from {module} import {function}; import sys; '
+        f'sys.argv = ["mmiformer", "env"]; sys.exit({function}())',
+        links=[ROOT / name for name in names], **modules)
+    assert status == 1, printed
+    assert rows['torch'] == ('FAULT', fault)
+    assert 'FAULT torch: pip install ' in printed
 
 
 def test_an_import_that_fails_exits_or_crashes(tmp_path):
-    result = run_in_new_venv(
-        tmp_path, torch='print("@[")\nraise OSError("a | b\\nc")',
+    status, found, printed = run_in_new_venv(
+        tmp_path, TOOL, torch='print("@[")\nraise OSError("a | b\\nc")',
         cv2='raise SystemExit(0)', mmengine='import os; os.abort()',
         mmdet='')
-    rows = [line.split(' | ') for line in result.stdout.splitlines()]
-    found = {row[1].strip(): row[2] for row in rows if len(row) > 2}
-    assert 'OSError: a b c' in found['torch'], result.stderr
-    assert 'SystemExit: 0' in found['cv2']
-    assert 'crashed, status -6' in found['mmengine']
-    assert 'not installed' in found['torchvision']
-    assert 'not tried' in found['mmdet.models']
-    assert result.returncode == 1
+    assert found['torch'] == ('FAULT', 'not by pip: OSError: a b c'), printed
+    assert found['cv2'] == ('FAULT', 'not by pip: SystemExit: 0')
+    assert found['mmengine'] == ('FAULT', 'not by pip: crashed, status -6')
+    assert found['torchvision'] == ('-', 'not installed')
+    assert found['mmdet.models'] == ('-', 'not by pip: not tried')
+    assert status == 1
 
 
 @pytest.mark.slow
 def test_the_environment_of_the_tests():
     result = subprocess.run(
-        [sys.executable, ROOT / 'tools' / 'env.py'], capture_output=True,
-        text=True)
+        [sys.executable, TOOL], capture_output=True, text=True)
     assert result.returncode == 0, result.stdout
     assert re.search(r'\| ok +\| mmcv.ops +\| .*mmcv 2.*GCC', result.stdout)
 
@@ -294,10 +330,8 @@ def test_the_environment_of_the_tests():
     ('openmmlab', ('det', 'seg', 'cls')),
     ('onedl', ('onedl-det', 'onedl-seg', 'onedl-cls'))])
 def test_the_set_up_installs_what_the_extras_allow(
-        stack, extras, monkeypatch):
-    given = {}
-    monkeypatch.setattr(setuptools, 'setup', lambda **kw: given.update(kw))
-    runpy.run_path(str(ROOT / 'setup.py'))
+        stack, extras, setup_arguments):
+    given = setup_arguments
     lines = setup_env.read_requirements(stack)
     asked = [*given['install_requires'], *(
         line for extra in extras for line in given['extras_require'][extra])]

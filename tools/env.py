@@ -235,9 +235,8 @@ def missing(facts: Dict, name: str) -> Row:
         return Row(FAULT, name, 'not installed', 'pip install . '
                    '(in the checkout)')
     if name in ('torch', 'mmengine'):
-        # Without mmiformer there is no rule for the version.
-        return Row(FAULT, name, 'not installed', facts['requires'] and
-                   f'pip install "{wanted(facts, name)}"' or '')
+        return Row(FAULT, name, 'not installed',
+                   f'pip install "{wanted(facts, name)}"')
     if name == FRAMEWORKS[-1] and not any(
             facts['imports'].get(framework) for framework in FRAMEWORKS):
         return Row(NOTE, 'frameworks', 'mmdet, mmseg, mmpretrain: none',
