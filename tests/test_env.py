@@ -24,21 +24,21 @@ spec.loader.exec_module(env)
 MMCV = ('pip install "setuptools<81" wheel ninja && pip install '
         '--no-cache-dir --no-build-isolation "mmcv<2.2.0,>=2.1.0"')
 SOUND = dict(
-    python='3.11.7', platform='Linux', requires_python='<3.13,>=3.10',
+    python='3.11.7, Linux',
     installed={
         'torch': '2.13.0', 'torchvision': '0.28.0', 'mmengine': '0.10.7',
         'opencv-python': '5.0.0', 'mmcv': '2.1.0', 'mmdet': '3.3.0',
         'mmsegmentation': '1.2.2', 'mmiformer': '0.1.0',
         'huggingface-hub': '2.4.0', 'setuptools': '80.9.0'},
-    requires=['torch>=2.6', 'huggingface_hub>=1.0',
-              'mmengine<0.11,>=0.10.7; extra == "det"',
-              'mmcv<2.2.0,>=2.1.0; extra == "det"',
-              'mmdet<3.4,>=3.3.0; extra == "det"',
-              'mmpretrain<1.3,>=1.2.0; extra == "cls"',
-              'onedl-mmcv>=2.3.6; extra == "onedl-det"'],
-    pkg_resources=True, gpus=['NVIDIA H100, 570.1'], nvcc=None, hidden=None,
-    compiler='/usr/bin/c++', weights=None, disk={'/data': 50.},
-    collected={'GPU 0': 'NVIDIA H100', 'NVCC': 'release 13.0'},
+    requires={Requirement(line).name: Requirement(line) for line in (
+        'torch>=2.6', 'huggingface-hub>=1.0',
+        'mmengine<0.11,>=0.10.7; extra == "det"',
+        'mmcv<2.2.0,>=2.1.0; extra == "det"',
+        'mmdet<3.4,>=3.3.0; extra == "det"',
+        'mmpretrain<1.3,>=1.2.0; extra == "cls"',
+        'onedl-mmcv>=2.3.6; extra == "onedl-det"')},
+    pkg_resources=True, gpus=['NVIDIA H100, 570.1'], nvcc='release 13.0',
+    hidden=None, compiler='/usr/bin/c++', weights=None, disk={'/data': 50.},
     imports={
         'torch': dict(error=None, version='2.13.0+cu130', cuda='13.0',
                       available=True),
@@ -47,7 +47,7 @@ SOUND = dict(
         'mmengine': dict(error=None),
         'mmcv.ops': dict(error=None, compiler='GCC 12.2', cuda='13.0'),
         'mmdet.models': dict(error=None), 'mmseg.models': dict(error=None),
-        'mmpretrain.models': None, 'mmiformer': dict(error=None)})
+        'mmpretrain.models': {}, 'mmiformer': dict(error=None)})
 
 
 def check(**changes):
@@ -87,7 +87,6 @@ TORCHVISION = ('pip uninstall -y torchvision && pip install torchvision '
                '"torch==2.13.0+cu130" --index-url '
                'https://download.pytorch.org/whl/cu130')
 FAULTS = dict(  # facts, the row, the start of what to type
-    python=(dict(python='3.13.1'), 'Python', 'python3.12 -m venv'),
     mmcv_of_another_release=(
         dict(installed={'mmcv': '2.2.0'}, imports={'mmdet.models': failed(
             'AssertionError: MMCV==2.2.0 is used but incompatible.')}),
@@ -98,7 +97,7 @@ FAULTS = dict(  # facts, the row, the start of what to type
         'mmdet.models', 'pip install "mmengine<0.11,>=0.10.7"'),
     no_mmcv=(
         dict(installed={'mmcv': None}, imports={
-            'mmcv.ops': None, 'mmdet.models': failed(
+            'mmcv.ops': {}, 'mmdet.models': failed(
                 "ModuleNotFoundError: No module named 'mmcv'")}),
         'mmdet.models', MMCV),
     mmcv_without_operators=(
@@ -128,14 +127,14 @@ FAULTS = dict(  # facts, the row, the start of what to type
         dict(installed={'onedl-mmcv': '2.3.6'}),
         'stacks', 'pip uninstall -y mmcv mmdet mmengine mmsegmentation '
         'onedl-mmcv && pip install "setuptools<81" wheel ninja && pip install '
-        '--no-cache-dir --no-build-isolation "mmcv<2.2.0,>=2.1.0" '
-        '"mmdet<3.4,>=3.3.0" "mmengine<0.11,>=0.10.7" "mmsegmentation"'),
+        '--no-cache-dir --no-build-isolation "mmengine<0.11,>=0.10.7" '
+        '"mmcv<2.2.0,>=2.1.0" "mmdet<3.4,>=3.3.0" "mmsegmentation"'),
     torchvision_of_another_build=(
         dict(imports={'torchvision': failed(
             'RuntimeError: operator torchvision::nms does not exist')}),
         'torchvision', TORCHVISION),
     no_torchvision=(
-        dict(imports={'torchvision': None, 'mmpretrain.models': failed(
+        dict(imports={'torchvision': {}, 'mmpretrain.models': failed(
             "ModuleNotFoundError: No module named 'torchvision'")}),
         'mmpretrain.models', TORCHVISION),
     no_pkg_resources=(
@@ -147,7 +146,7 @@ FAULTS = dict(  # facts, the row, the start of what to type
         'mmseg.models', 'pip install ftfy'),
     no_opencv=(
         dict(installed={'opencv-python': None}, imports={
-            'cv2': None, 'mmengine': failed(
+            'cv2': {}, 'mmengine': failed(
                 "ModuleNotFoundError: No module named 'cv2'")}),
         'mmengine', 'pip install opencv-python'),
     opencv_removed_by_half=(
@@ -158,13 +157,13 @@ FAULTS = dict(  # facts, the row, the start of what to type
             'ImportError: libGL.so.1: cannot open shared object file')}),
         'cv2', 'apt-get install -y libgl1'),
     no_torch=(
-        dict(installed={'torch': None}, imports={'torch': None}), 'torch',
+        dict(installed={'torch': None}, imports={'torch': {}}), 'torch',
         'pip install "torch>=2.6"'),
     torch_broken=(dict(imports={'torch': failed('OSError: libc10.so')}),
                   'torch', 'pip install --force-reinstall torch'),
-    no_mmengine=(dict(imports={'mmengine': None}), 'mmengine',
+    no_mmengine=(dict(imports={'mmengine': {}}), 'mmengine',
                  'pip install "mmengine<0.11,>=0.10.7"'),
-    no_mmiformer=(dict(imports={'mmiformer': None}), 'mmiformer',
+    no_mmiformer=(dict(imports={'mmiformer': {}}), 'mmiformer',
                   'pip install .'),
     old_torch=(dict(installed={'torch': '2.5.1'}), 'torch',
                'pip install "torch>=2.6"'),
@@ -197,8 +196,12 @@ NOTES = dict(
                       'pip install "mmdet<3.4,>=3.3.0"'),
     untested_mmcv=(dict(installed={'mmcv': '2.0.1'}), 'mmcv',
                    f'pip uninstall -y mmcv && {MMCV}'),
-    no_framework=(dict(imports={'mmdet.models': None, 'mmseg.models': None}),
-                  'frameworks', 'pip uninstall -y mmcv && ' + MMCV),
+    no_framework=(dict(imports={'mmdet.models': {}, 'mmseg.models': {}}),
+                  'frameworks', 'pip install "mmdet<3.4,>=3.3.0"'),
+    nothing_but_mmengine=(
+        dict(installed={'mmcv': None}, imports={
+            'mmcv.ops': {}, 'mmdet.models': {}, 'mmseg.models': {}}),
+        'frameworks', f'{MMCV} && pip install "mmdet<3.4,>=3.3.0"'),
     two_opencvs=(
         dict(installed={'opencv-python-headless': '4.12.0'}), 'OpenCV',
         'pip install opencv-python==5.0.0 opencv-python-headless==5.0.0'),
@@ -206,7 +209,7 @@ NOTES = dict(
         dict(imports={'torchvision': dict(error=None, operators=False)}),
         'torchvision', TORCHVISION),
     no_compiler=(dict(compiler=None), 'compiler', 'apt-get install -y g++'),
-    no_nvcc=(dict(collected={'NVCC': 'Not Available'}), 'nvcc',
+    no_nvcc=(dict(nvcc=None), 'nvcc',
              'install the CUDA toolkit 13.0'),
     cpu_torch=(dict(imports={'torch': CPU}), 'GPU',
                'pip install --force-reinstall torch==2.13.0'),
