@@ -20,6 +20,14 @@ from .analysis.cam import (
     predicted_class,
 )
 from .apis.inference import inferencer, read_image
+from .apis.results import (
+    best_classes,
+    count_pixels,
+    dataset_meta,
+    label_map,
+    list_objects,
+    run,
+)
 
 HOST = '127.0.0.1'
 SIDES = (640, 1280)  # pixels, of a picture as it is shown
@@ -48,8 +56,7 @@ class View(ABC):
 
     def __init__(self, model: Any) -> None:
         self.model = model
-        meta = getattr(model.model, 'dataset_meta', None) or (
-            model.model._dataset_meta)
+        meta = dataset_meta(model)
         self.classes: List[str] = list(meta['classes'])
         palette = meta.get('palette')
         self.colours = dict(zip(self.classes, (
@@ -67,14 +74,9 @@ class View(ABC):
         except Exception as error:  # of many types, by format and backend
             raise ValueError(f'no image that can be read: {error}') from error
         height, width = image.shape[:2]
-        found, labels = self.read(
-            self.model.forward(self.prepare(path))[0].cpu())
+        found, labels = self.read(run(self.model, path))
         return Result(_fit(image), dict(file=Path(path).name, width=width,
                                   height=height, **found), labels)
-
-    def prepare(self, path: str) -> Dict[str, Any]:
-        """What the model's ``test_step`` takes."""
-        return next(self.model.preprocess([path]))
 
     @abstractmethod
     def read(self, sample: Any) -> Tuple[Dict, Optional[np.ndarray]]:
@@ -90,14 +92,8 @@ class Detections(View):
     """Boxes and masks of mmdet's DetInferencer."""
     has_scores = True
 
-    def prepare(self, path: str) -> Dict[str, Any]:
-        _, data = next(self.model.preprocess([path]))
-        return data
-
     def read(self, sample: Any) -> Tuple[Dict, None]:
-        found = self.model.pred2dict(sample)
-        return dict(found, names=[self.classes[label]
-                                  for label in found['labels']]), None
+        return list_objects(self.model, self.classes, sample), None
 
     def annotate(self, result: Result, threshold: float, classes: List[str]
                  ) -> List[Tuple[str, Annotation]]:
@@ -126,12 +122,8 @@ class Segments(View):
     """The label map of mmseg's MMSegInferencer."""
 
     def read(self, sample: Any) -> Tuple[Dict, np.ndarray]:
-        labels = sample.pred_sem_seg.data[0].numpy()
-        present, pixels = np.unique(labels, return_counts=True)
-        return dict(classes=[
-            dict(name=self.classes[label], pixels=int(number))
-            for label, number in zip(present, pixels)]), labels.astype(
-                np.uint8 if len(self.classes) <= 256 else np.uint16)
+        labels = label_map(self.classes, sample)
+        return dict(classes=count_pixels(self.classes, labels)), labels
 
     def annotate(self, result: Result, threshold: float, classes: List[str]
                  ) -> List[Tuple[str, Annotation]]:
@@ -151,10 +143,8 @@ class Scores(View):
     is_dense = False
 
     def read(self, sample: Any) -> Tuple[Dict, None]:
-        scores = sample.pred_score.numpy()
-        best = np.argsort(-scores, kind='stable')[:5]
-        return dict(classes=[dict(name=self.classes[i], score=float(scores[i]))
-                             for i in best]), None
+        return dict(classes=best_classes(
+            self.classes, sample.pred_score.numpy())), None
 
     def annotate(self, result: Result, threshold: float, classes: List[str]
                  ) -> List[Tuple[str, Annotation]]:

@@ -26,6 +26,7 @@ from mmiformer.apis import export as exporting
 from mmiformer.apis.export import OPSET, NotProvedError, export, write
 from mmiformer.apis.exported import ExportedModel
 from mmiformer.apis.inference import load_model, read_meta
+from mmiformer.apis.size_rule import default_size, resize_steps
 from mmiformer.config import load_config
 
 pytestmark = pytest.mark.filterwarnings('ignore')  # of the exporter
@@ -429,7 +430,7 @@ def test_slide_is_said(configs, tmp_path, monkeypatch, log):
 
 
 def test_the_default_size(configs):
-    sizes = {str(path): exporting.default_size(load_config(str(path)))
+    sizes = {str(path): default_size(load_config(str(path)))
              for path in map(configs.joinpath, (
                  'imagenet/iformer_s_300e.py', 'imagenet/iformer_s_384_ft.py',
                  'imagenet/iformer_s_shapes.py', 'fpn_ade20k/iformer_s_80k.py',
@@ -448,7 +449,7 @@ def test_images_are_resized_as_in_testing(config, size, configs, tmp_path):
     """Pixel by pixel, by the steps that a file for any size stores."""
     cfg = load_config(str(configs / config))
     task = exporting.find_task(cfg, 'model')
-    steps = json.loads(json.dumps(exporting.resize_steps(cfg, task, None)))
+    steps = json.loads(json.dumps(resize_steps(cfg, task, None)))
     image = picture(*size)
     cv2.imwrite(str(tmp_path / 'image.png'), image)
     with DefaultScope.overwrite_default_scope(cfg.default_scope):

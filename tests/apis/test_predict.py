@@ -19,12 +19,8 @@ from tiny_models import save
 
 import mmiformer
 from mmiformer.apis.inference import load_model
-from mmiformer.apis.predict import (
-    NotReadError,
-    Source,
-    find_sources,
-    load_predictor,
-)
+from mmiformer.apis.predict import NotReadError, load_predictor
+from mmiformer.apis.sources import Source, find_sources
 
 
 @pytest.fixture
