@@ -14,12 +14,10 @@ import pytest
 import setuptools
 from conftest import ROOT
 from packaging.requirements import Requirement
-from test_setup_env import setup_env
+from test_setup_env import load, setup_env
 
 TOOL = ROOT / 'tools' / 'env.py'
-spec = importlib.util.spec_from_file_location('env', TOOL)
-env = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(env)
+env = load(TOOL)
 
 MMCV = ('pip install "setuptools<81" wheel ninja && pip install '
         '--no-cache-dir --no-build-isolation "mmcv<2.2.0,>=2.1.0"')

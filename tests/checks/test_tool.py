@@ -37,11 +37,3 @@ def test_notes_alone_pass(bases, root, tmp_path):
         'check_dataset.py', config, '--out', config / 'report.json')
 
 
-def test_training_says_what_is_missing_without_a_trace(bases, root, tmp_path):
-    d.configure(bases('coco'), root).dump(tmp_path / 'c.py')
-    path = root / 'annotations/instances_training.json'
-    path.unlink()
-    output = refusal('train.py', tmp_path / 'c.py', '--work-dir',
-                     tmp_path / 'w')
-    assert output.startswith('error: ') and str(path) in output
-    assert not (tmp_path / 'w').exists()
