@@ -13,12 +13,7 @@ import mmcv
 import numpy as np
 from mmengine.config import Config
 
-from .analysis.cam import (
-    NotSeenError,
-    class_activation,
-    find_method,
-    predicted_class,
-)
+from .analysis.cam import find_method, see
 from .apis.inference import inferencer, read_image
 from .apis.results import (
     best_classes,
@@ -205,14 +200,12 @@ def build_page(cfg: Config, checkpoint: str, title: str, folder: str
             mmcv.imwrite(result.labels, str(files[1]))
         return list(map(str, files))
 
-    def activate(path: Optional[str], name: str):
+    def show_activation(path: Optional[str], name: str):
         if path is None:
             return gr.Image(None, label='Class activation')
         with lock:
-            seen, heat, text = see(cfg, view, path, name)
-        return gr.Image(
-            _fit(seen) if heat is None else _overlay(seen, heat),
-            label=text)
+            shown, text = activate(cfg, view, path, name)
+        return gr.Image(shown, label=text)
 
     with gr.Blocks(title=title, analytics_enabled=False,
                    delete_cache=(3600, 86400)) as page:
@@ -244,33 +237,28 @@ def build_page(cfg: Config, checkpoint: str, title: str, folder: str
         settings = [threshold, classes]
         picture.change(
             predict, [picture, *settings], [result, output, files]
-        ).then(activate, [picture, category], activation)
+        ).then(show_activation, [picture, category], activation)
         for setting in settings:
             setting.change(draw, [result, *settings], output,
                            trigger_mode='always_last')
-        category.input(activate, [picture, category], activation)
+        category.input(show_activation, [picture, category], activation)
     return page
 
 
-def see(cfg: Config, view: View, path: str, name: str
-        ) -> Tuple[np.ndarray, Optional[np.ndarray], str]:
-    """Where a model sees a class: the picture, ``(H, W, 3)`` RGB, the
-    activation, ``(H, W)``, or None, and what it is."""
+def activate(cfg: Config, view: View, path: str, name: str
+             ) -> Tuple[np.ndarray, str]:
+    """Where a model sees a class, by its name or TOP: the picture,
+    ``(h, w, 3)`` RGB, with the activation if there is one, and what it is."""
     seen, data = read_image(cfg, view.model.model, path)
     try:
         find_method('gradcam')
-        background = (view.classes.index('background')
-                      if 'background' in view.classes else None)
-        number = (predicted_class(view.model.model, data, background)
-                  if name == TOP else view.classes.index(name))
-        heat = class_activation(view.model.model, data, number)
-    except NotSeenError:
-        return seen, None, 'no class is seen' if (
-            name == TOP) else f'no {name} is seen'
+        heat, text = see(view.model.model, seen, data, view.classes, (
+            None if name == TOP else view.classes.index(name)))
     except (ValueError, ImportError) as error:
-        return seen, None, str(error)
-    return seen, heat[:seen.shape[0], :seen.shape[1]], (
-        f'Class activation of {view.classes[number]}')
+        heat, text = None, str(error)
+    if heat is None:
+        return _fit(seen), text
+    return _overlay(seen, heat), f'Class activation of {text}'
 
 
 def serve(page: gr.Blocks, port: Optional[int] = None) -> str:
