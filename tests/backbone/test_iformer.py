@@ -29,7 +29,6 @@ MODES = {  # arguments that leave the network what it is
     'plain': {},
     'deploy': {},
     'channels_last': {},
-    'window': dict(window_size=40),  # covers every map
 }
 
 
