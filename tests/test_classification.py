@@ -7,9 +7,10 @@ import pytest
 import torch
 from conftest import GOLDENS, call, golden_image, golden_state
 from mmengine.config import Config
-from mmengine.registry import MODELS, init_default_scope
+from mmengine.registry import MODELS
 from mmengine.runner import load_state_dict
 from small_configs import write_classifier
+from tiny_models import load_in_scope
 
 from mmiformer.analysis import count
 from mmiformer.datasets import make_shapes
@@ -19,8 +20,7 @@ SIZES = {'small': 's', 'base': 'b', 'large': 'l'}
 
 
 def build(configs, name):
-    cfg = Config.fromfile(configs / 'imagenet' / f'{name}.py')
-    init_default_scope(cfg.default_scope)
+    cfg = load_in_scope(configs / 'imagenet' / f'{name}.py')
     return MODELS.build(cfg.model).eval()
 
 

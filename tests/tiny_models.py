@@ -8,7 +8,7 @@ import torch
 from conftest import TINY
 from mmengine.config import Config
 from mmengine.dataset import Compose, pseudo_collate
-from mmengine.registry import MODELS, DefaultScope
+from mmengine.registry import MODELS, DefaultScope, init_default_scope
 
 from mmiformer.apis.inference import load_model
 
@@ -26,6 +26,13 @@ def child(configs, folder):
     """The config of a model, which inherits the folder's for the shapes."""
     cfg = Config.fromfile(configs / folder / 'iformer_s_shapes.py')
     cfg.merge_from_dict(dict(model=copy.deepcopy(CHILDREN[folder])))
+    return cfg
+
+
+def load_in_scope(path):
+    """A config, whose framework's names are found from here on."""
+    cfg = Config.fromfile(path)
+    init_default_scope(cfg.default_scope)
     return cfg
 
 

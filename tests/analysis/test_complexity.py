@@ -1,7 +1,7 @@
 """FLOPs by hand, by any kernel, and as the paper's dense tables have them."""
 import pytest
-from mmengine.config import Config
-from mmengine.registry import MODELS, init_default_scope
+from mmengine.registry import MODELS
+from tiny_models import load_in_scope
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
@@ -47,8 +47,7 @@ def test_counts_by_hand_whatever_kernel_runs(kernel):
                  938, 1080, marks=pytest.mark.slow),
 ])
 def test_dense_flops(config, shape, params, flops, paper, attention, configs):
-    cfg = Config.fromfile(configs / f'{config}.py')
-    init_default_scope(cfg.default_scope)
+    cfg = load_in_scope(configs / f'{config}.py')
     result = count(MODELS.build(cfg.model), shape)
     assert round(result.params / 1e6, 2) == params
     assert abs(result.flops / 1e9 - paper) < 1
@@ -63,8 +62,7 @@ def test_dense_flops(config, shape, params, flops, paper, attention, configs):
 def test_the_count_does_not_depend_on_what_the_detector_finds(configs):
     """The box head is counted for each of the 100 proposals allowed, though
     the suppression here would leave a handful."""
-    cfg = Config.fromfile(configs / 'mask_rcnn/iformer_s_shapes.py')
-    init_default_scope('mmdet')
+    cfg = load_in_scope(configs / 'mask_rcnn/iformer_s_shapes.py')
     cfg.model.test_cfg.rpn.nms.iou_threshold = 0.01
     model = MODELS.build(cfg.model)
     linear = (count(model, (32, 32)).operators['linear'] -

@@ -1,13 +1,9 @@
 """Exported files give the numbers of the frameworks, or are not written."""
-import contextlib
-import io
 import json
 import re
-import runpy
 import subprocess
 import sys
 from pathlib import Path
-from unittest import mock
 
 import cv2
 import numpy as np
@@ -15,7 +11,7 @@ import onnx
 import onnx_ir
 import pytest
 import torch
-from conftest import ROOT, process_restored, refusal
+from conftest import ROOT, TINY, refusal, run_tool
 from mmengine.config import Config
 from PIL import Image
 from tiny_models import BACKBONE, as_in_testing, build, picture
@@ -29,9 +25,8 @@ from mmiformer.config import load_config
 pytestmark = pytest.mark.filterwarnings('ignore')  # of the exporter
 
 CLASSES = ['circle', 'square', 'triangle']
-DEPTHS = dict(embed_dims=(16, 32, 32, 48), num_heads=(2, 4, 4, 6),
-              depths=(1, 1, 1, 1), attention_heads=(1, 2, 2, 5))
-SHALLOW = dict(BACKBONE, arch=DEPTHS)
+SHALLOW = dict(BACKBONE, arch=dict(
+    TINY, depths=(1, 1, 1, 1), attention_heads=(1, 2, 2, 5)))
 SHALLOW_FPN = dict(
     backbone=dict(SHALLOW, out_indices=(0, 1)),
     neck=dict(in_channels=[16, 32], num_outs=2),
@@ -74,15 +69,6 @@ def assert_same_labels(labels, sample):
     assert (labels == expected).mean() >= 0.999
 
 
-def run_tool(*arguments):
-    """In this process, which is faster; returns what is printed."""
-    stdout = io.StringIO()
-    with process_restored(), contextlib.redirect_stdout(stdout), (
-            mock.patch.object(sys, 'argv', ['export.py', *arguments])):
-        runpy.run_path(str(ROOT / 'tools' / 'export.py'), run_name='__main__')
-    return stdout.getvalue()
-
-
 @pytest.fixture(autouse=True)
 def _folder(tmp_path, monkeypatch):
     """Tests write here."""
@@ -103,7 +89,7 @@ def classifier(folder):
             'cls', 'imagenet/iformer_s_shapes.py', dict(
                 backbone=dict(SHALLOW, out_indices=(1, )),
                 head=dict(in_channels=32)))
-        printed = run_tool('cls.py', weights, '--out', 'cls.onnx')
+        printed = run_tool('export.py', 'cls.py', weights, '--out', 'cls.onnx')
     return cfg, folder / weights, folder / 'cls.onnx', printed
 
 
