@@ -20,6 +20,8 @@ from mmiformer.apis import export as exporting
 from mmiformer.apis.export import OPSET, NotProvedError, export, write
 from mmiformer.apis.exported import ExportedModel
 from mmiformer.apis.inference import load_model, read_meta
+from mmiformer.apis.predict import load_predictor
+from mmiformer.apis.sources import Source
 from mmiformer.config import load_config
 
 pytestmark = pytest.mark.filterwarnings('ignore')  # of the exporter
@@ -104,6 +106,18 @@ def test_scores_are_those_of_testing(classifier):
     np.testing.assert_allclose(scores, expected, rtol=1e-5)
     # Not those of the image in the other channel order.
     assert np.abs(scores - model(image[..., ::-1])).max() > 1e-5
+
+
+def test_the_predictor_of_a_file(classifier):
+    model, image = ExportedModel(classifier[2]), picture(100, 80)
+    cv2.imwrite('a.png', image)
+    predictor = load_predictor(str(classifier[2]), None, out=Path('out'))
+    summary = predictor.predict(Source('a.png', 'a'))
+    scores = model(image)
+    assert summary.text == f'{scores.max():.2f} {CLASSES[scores.argmax()]}'
+    drawn = cv2.imread('out/vis/a.png')
+    assert drawn.shape == image.shape
+    assert (drawn[30:] == image[30:]).all() and (drawn != image).any()
 
 
 def test_what_the_file_says(classifier):
@@ -192,6 +206,10 @@ def test_label_maps_are_those_of_testing():
     labels = model(image)
     assert labels.dtype == np.uint8
     assert_same_labels(labels, as_tested(cfg, weights, image))
+    load_predictor('seg.onnx', None, out=Path('out')).predict(
+        Source('tested.png', 'a'))
+    assert (cv2.imread('out/preds/a.png', 0) == labels).all()
+    assert cv2.imread('out/vis/a.png').shape == image.shape
 
 
 def test_maps_of_a_backbone_at_any_size():
