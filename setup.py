@@ -50,9 +50,10 @@ setup(
     project_urls={'Paper': 'https://arxiv.org/abs/2205.12956'},
     license='Apache-2.0',
     packages=find_packages(include=['mmiformer', 'mmiformer.*']),
+    py_modules=['mmiformer_cli'],
     package_data={'mmiformer.analysis.curves': ['*.csv']},
     cmdclass={'build_py': BuildWithMim},
-    entry_points={'console_scripts': ['mmiformer = mmiformer.cli:main']},
+    entry_points={'console_scripts': ['mmiformer = mmiformer_cli:main']},
     python_requires='>=3.10,<3.13',
     install_requires=['torch>=2.6', 'huggingface_hub>=1.0'],
     extras_require={

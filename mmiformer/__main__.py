@@ -1,4 +1,4 @@
 """``python -m mmiformer``, as the command ``mmiformer``."""
-from .cli import main
+from mmiformer_cli import main
 
 main()

@@ -13,14 +13,17 @@ import mmcv
 import numpy as np
 from mmengine.config import Config
 
-from .analysis.cam import (
-    NotSeenError,
-    class_activation,
-    find_method,
-    predicted_class,
-)
+from .analysis.cam import find_method, see
 from .apis.inference import inferencer, read_image
 from .apis.predict import refuse_panoptic
+from .apis.results import (
+    best_classes,
+    count_pixels,
+    dataset_meta,
+    label_map,
+    list_objects,
+    run,
+)
 
 HOST = '127.0.0.1'
 SIDES = (640, 1280)  # pixels, of a picture as it is shown
@@ -49,8 +52,7 @@ class View(ABC):
 
     def __init__(self, model: Any) -> None:
         self.model = model
-        meta = getattr(model.model, 'dataset_meta', None) or (
-            model.model._dataset_meta)
+        meta = dataset_meta(model)
         self.classes: List[str] = list(meta['classes'])
         palette = meta.get('palette')
         self.colours = dict(zip(self.classes, (
@@ -68,14 +70,9 @@ class View(ABC):
         except Exception as error:  # of many types, by format and backend
             raise ValueError(f'no image that can be read: {error}') from error
         height, width = image.shape[:2]
-        found, labels = self.read(
-            self.model.forward(self.prepare(path))[0].cpu())
+        found, labels = self.read(run(self.model, path))
         return Result(_fit(image), dict(file=Path(path).name, width=width,
                                   height=height, **found), labels)
-
-    def prepare(self, path: str) -> Dict[str, Any]:
-        """What the model's ``test_step`` takes."""
-        return next(self.model.preprocess([path]))
 
     @abstractmethod
     def read(self, sample: Any) -> Tuple[Dict, Optional[np.ndarray]]:
@@ -91,14 +88,8 @@ class Detections(View):
     """Boxes and masks of mmdet's DetInferencer."""
     has_scores = True
 
-    def prepare(self, path: str) -> Dict[str, Any]:
-        _, data = next(self.model.preprocess([path]))
-        return data
-
     def read(self, sample: Any) -> Tuple[Dict, None]:
-        found = self.model.pred2dict(sample)
-        return dict(found, names=[self.classes[label]
-                                  for label in found['labels']]), None
+        return list_objects(self.model, self.classes, sample), None
 
     def annotate(self, result: Result, threshold: float, classes: List[str]
                  ) -> List[Tuple[str, Annotation]]:
@@ -127,12 +118,8 @@ class Segments(View):
     """The label map of mmseg's MMSegInferencer."""
 
     def read(self, sample: Any) -> Tuple[Dict, np.ndarray]:
-        labels = sample.pred_sem_seg.data[0].numpy()
-        present, pixels = np.unique(labels, return_counts=True)
-        return dict(classes=[
-            dict(name=self.classes[label], pixels=int(number))
-            for label, number in zip(present, pixels)]), labels.astype(
-                np.uint8 if len(self.classes) <= 256 else np.uint16)
+        labels = label_map(self.classes, sample)
+        return dict(classes=count_pixels(self.classes, labels)), labels
 
     def annotate(self, result: Result, threshold: float, classes: List[str]
                  ) -> List[Tuple[str, Annotation]]:
@@ -152,10 +139,8 @@ class Scores(View):
     is_dense = False
 
     def read(self, sample: Any) -> Tuple[Dict, None]:
-        scores = sample.pred_score.numpy()
-        best = np.argsort(-scores, kind='stable')[:5]
-        return dict(classes=[dict(name=self.classes[i], score=float(scores[i]))
-                             for i in best]), None
+        return dict(classes=best_classes(
+            self.classes, sample.pred_score.numpy())), None
 
     def annotate(self, result: Result, threshold: float, classes: List[str]
                  ) -> List[Tuple[str, Annotation]]:
@@ -218,14 +203,12 @@ def build_page(cfg: Config, checkpoint: str, title: str, folder: str
             mmcv.imwrite(result.labels, str(files[1]))
         return list(map(str, files))
 
-    def activate(path: Optional[str], name: str):
+    def show_activation(path: Optional[str], name: str):
         if path is None:
             return gr.Image(None, label='Class activation')
         with lock:
-            seen, heat, text = see(cfg, view, path, name)
-        return gr.Image(
-            _fit(seen) if heat is None else _overlay(seen, heat),
-            label=text)
+            shown, text = activate(cfg, view, path, name)
+        return gr.Image(shown, label=text)
 
     with gr.Blocks(title=title, analytics_enabled=False,
                    delete_cache=(3600, 86400)) as page:
@@ -257,33 +240,28 @@ def build_page(cfg: Config, checkpoint: str, title: str, folder: str
         settings = [threshold, classes]
         picture.change(
             predict, [picture, *settings], [result, output, files]
-        ).then(activate, [picture, category], activation)
+        ).then(show_activation, [picture, category], activation)
         for setting in settings:
             setting.change(draw, [result, *settings], output,
                            trigger_mode='always_last')
-        category.input(activate, [picture, category], activation)
+        category.input(show_activation, [picture, category], activation)
     return page
 
 
-def see(cfg: Config, view: View, path: str, name: str
-        ) -> Tuple[np.ndarray, Optional[np.ndarray], str]:
-    """Where a model sees a class: the picture, ``(H, W, 3)`` RGB, the
-    activation, ``(H, W)``, or None, and what it is."""
+def activate(cfg: Config, view: View, path: str, name: str
+             ) -> Tuple[np.ndarray, str]:
+    """Where a model sees a class, by its name or TOP: the picture,
+    ``(h, w, 3)`` RGB, with the activation if there is one, and what it is."""
     seen, data = read_image(cfg, view.model.model, path)
     try:
         find_method('gradcam')
-        background = (view.classes.index('background')
-                      if 'background' in view.classes else None)
-        number = (predicted_class(view.model.model, data, background)
-                  if name == TOP else view.classes.index(name))
-        heat = class_activation(view.model.model, data, number)
-    except NotSeenError:
-        return seen, None, 'no class is seen' if (
-            name == TOP) else f'no {name} is seen'
+        heat, text = see(view.model.model, seen, data, view.classes, (
+            None if name == TOP else view.classes.index(name)))
     except (ValueError, ImportError) as error:
-        return seen, None, str(error)
-    return seen, heat[:seen.shape[0], :seen.shape[1]], (
-        f'Class activation of {view.classes[number]}')
+        heat, text = None, str(error)
+    if heat is None:
+        return _fit(seen), text
+    return _overlay(seen, heat), f'Class activation of {text}'
 
 
 def serve(page: gr.Blocks, port: Optional[int] = None) -> str:

@@ -69,14 +69,21 @@ def call(tool, *arguments, check=True, **kwargs):
     return result.stdout
 
 
-def refusal(tool, *arguments):
-    """Runs a tool in this process, which is faster; returns the error that it
-    ends with."""
-    stderr = io.StringIO()
-    with mock.patch.object(sys, 'argv', [tool, *map(str, arguments)]), (
-            contextlib.redirect_stderr(stderr)), (
-            pytest.raises(SystemExit)) as exit:
+def run_tool(tool, *arguments):
+    """Runs a tool in this process, which is faster; returns what it prints."""
+    stdout = io.StringIO()
+    with process_restored(), contextlib.redirect_stdout(stdout), (
+            mock.patch.object(sys, 'argv', [tool, *map(str, arguments)])):
         runpy.run_path(str(ROOT / 'tools' / tool), run_name='__main__')
+    return stdout.getvalue()
+
+
+def refusal(tool, *arguments):
+    """Runs a tool in this process; returns the error that it ends with."""
+    stderr = io.StringIO()
+    with contextlib.redirect_stderr(stderr), (
+            pytest.raises(SystemExit)) as exit:
+        run_tool(tool, *arguments)
     code = exit.value.code
     line = code if isinstance(code, str) else (
         stderr.getvalue().strip().splitlines()[-1])

@@ -1,7 +1,7 @@
 """Configs that train a small backbone on a few shapes, in seconds."""
 from pathlib import Path
 
-from conftest import ROOT
+from conftest import ROOT, TINY
 
 BASES = dict(seg='fpn_ade20k', det='mask_rcnn')
 SHAPES = ("data = dict(data_root={data!r} + '/', "
@@ -11,9 +11,7 @@ _base_ = {base!r}
 {shapes}
 model = dict(backbone=dict(
     _delete_=True, type='mmiformer.IFormer', pretrain_img_size=64,
-    norm_eval=True,
-    arch=dict(embed_dims=(16, 32, 32, 48), depths=(1, 1, 2, 1),
-              num_heads=(2, 4, 4, 6), attention_heads=(1, 2, (2, 3), 5))),
+    norm_eval=True, arch={arch}),
     neck=dict(in_channels=[16, 32, 32, 48]))
 train_dataloader = dict(num_workers=0, batch_size=2,
                         persistent_workers=False, dataset=data)
@@ -36,5 +34,22 @@ def write_config(path: Path, kind: str, more: str = '') -> Path:
     text = CONFIG + (DET if kind == 'det' else '') + more
     path.write_text(text.format(
         base=str(ROOT / 'configs' / BASES[kind] / 'iformer_s_shapes.py'),
-        data=data, shapes=SHAPES.format(data=data)))
+        arch=TINY, data=data, shapes=SHAPES.format(data=data)))
+    return path
+
+
+def write_classifier(path: Path, train: int, val: int, more: str = '') -> Path:
+    """Writes a config of a classifier of crops of so many images."""
+    path.write_text(f'''
+_base_ = {str(ROOT / 'configs/imagenet/iformer_s_shapes.py')!r}
+shapes = dict(train={train}, val={val}, size=64)
+model = dict(
+    backbone=dict(arch=dict(_delete_=True, **{TINY}), pretrain_img_size=64),
+    head=dict(in_channels=48))
+train_dataloader = dict(batch_size=16, num_workers=0, persistent_workers=False,
+                        dataset=dict(shapes=shapes))
+val_dataloader = dict(num_workers=0, persistent_workers=False,
+                      dataset=dict(shapes=shapes))
+test_dataloader = val_dataloader
+{more}''')
     return path

@@ -5,15 +5,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
-from conftest import GOLDENS, TINY, call, golden_image, golden_state
+from conftest import GOLDENS, call, golden_image, golden_state
 from mmengine.config import Config
-from mmengine.registry import MODELS, init_default_scope
+from mmengine.registry import MODELS
 from mmengine.runner import load_state_dict
+from small_configs import write_classifier
+from tiny_models import load_in_scope
 
-from mmiformer import IFormer
 from mmiformer.analysis import count
-from mmiformer.backbone.hub import read_checkpoint
 from mmiformer.datasets import make_shapes
 from mmiformer.engine.hooks import LoadBackboneHook
 
@@ -21,8 +20,7 @@ SIZES = {'small': 's', 'base': 'b', 'large': 'l'}
 
 
 def build(configs, name):
-    cfg = Config.fromfile(configs / 'imagenet' / f'{name}.py')
-    init_default_scope(cfg.default_scope)
+    cfg = load_in_scope(configs / 'imagenet' / f'{name}.py')
     return MODELS.build(cfg.model).eval()
 
 
@@ -45,20 +43,6 @@ def test_logits_are_those_of_the_authors_network(case, configs, released_keys):
         logits = model(golden_image(case)).numpy()
     golden = np.load(GOLDENS / f'{case}.npz')['logits']
     assert logits.shape == golden.shape
-    assert np.abs(logits - golden).max() < 1e-4 * golden.std()
-
-
-@torch.no_grad()
-def test_logits_by_the_backbone_alone(configs, released_keys):
-    """The norm, then the average over positions, then the linear layer."""
-    case = 'iformer_small_192x320'
-    cfg = Config.fromfile(configs / 'imagenet/iformer_s_300e.py')
-    backbone = MODELS.build(cfg.model.backbone).eval()
-    state = golden_state('small', released_keys)
-    backbone.load_state_dict(dict(state))
-    logits = F.linear(backbone(golden_image(case))[0].mean((2, 3)),
-                      state['head.weight'], state['head.bias']).numpy()
-    golden = np.load(GOLDENS / f'{case}.npz')['logits']
     assert np.abs(logits - golden).max() < 1e-4 * golden.std()
 
 
@@ -126,32 +110,10 @@ def trained(configs, tmp_path_factory):
     """A folder with a config and a classifier that has been trained by it."""
     folder = tmp_path_factory.mktemp('classifier')
     make_shapes(folder / 'data' / 'shapes', train=8, val=4, size=64)
-    (folder / 'small.py').write_text(f"""
-_base_ = {str(configs / 'imagenet/iformer_s_shapes.py')!r}
-shapes = dict(train=8, val=4, size=64)
-model = dict(
-    backbone=dict(arch=dict(_delete_=True, **{TINY}), pretrain_img_size=64),
-    head=dict(in_channels=48))
-train_dataloader = dict(batch_size=16, num_workers=0, persistent_workers=False,
-                        dataset=dict(shapes=shapes))
-val_dataloader = dict(num_workers=0, persistent_workers=False,
-                      dataset=dict(shapes=shapes))
-test_dataloader = val_dataloader
-train_cfg = dict(max_epochs=1)
-""")
+    write_classifier(folder / 'small.py', 8, 4,
+                     'train_cfg = dict(max_epochs=1)\n')
     call('train.py', 'small.py', '--work-dir', '.', cwd=folder)
     return folder
-
-
-def test_a_classifier_is_the_start_of_a_segmentor(trained):
-    """By one init_cfg line, which takes the backbone alone."""
-    checkpoint = str(trained / 'epoch_1.pth')
-    model = IFormer(TINY, pretrain_img_size=64, init_cfg=dict(
-        type='Pretrained', checkpoint=checkpoint))
-    model.init_weights()
-    assert torch.equal(
-        model.stages[0].pos_embed, read_checkpoint(checkpoint)[
-            'state_dict']['backbone.stages.0.pos_embed'])
 
 
 @pytest.mark.slow

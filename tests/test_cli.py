@@ -3,12 +3,12 @@ import sys
 
 import pytest
 
-from mmiformer import cli
+import mmiformer_cli
 
 
 def run(monkeypatch, *words):
     monkeypatch.setattr(sys, 'argv', ['mmiformer', *words])
-    cli.main()
+    mmiformer_cli.main()
 
 
 def test_every_tool_has_a_word(monkeypatch, capsys):
@@ -39,7 +39,7 @@ def main():
 if __name__ == '__main__':
     sys.exit(main())
 ''')
-    monkeypatch.setattr(cli, 'TOOLS', tmp_path)
+    monkeypatch.setattr(mmiformer_cli, 'TOOLS', tmp_path)
     for words, status in ((['a'], 2), ([], 0)):
         with pytest.raises(SystemExit) as ended:
             run(monkeypatch, 'tool', *words)

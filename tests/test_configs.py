@@ -2,9 +2,9 @@
 import pytest
 import torch
 from conftest import ROOT
-from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
-from mmengine.registry import MODELS, init_default_scope
+from mmengine.registry import MODELS
+from tiny_models import load_in_scope
 
 CLASSIFICATION = ('imagenet', 'ablation')  # see test_classification.py
 ALL = [str(path.relative_to(ROOT / 'configs').with_suffix(''))
@@ -22,12 +22,6 @@ PEERS = {  # of ours, to compare with
 CLASSES = dict(vit='VisionTransformer', swin='SwinTransformer', r50='ResNet')
 
 
-def load(configs, name):
-    cfg = Config.fromfile(configs / f'{name}.py')
-    init_default_scope(cfg.default_scope)
-    return cfg
-
-
 def build(cfg):
     cfg.model.backbone.init_cfg = None
     return MODELS.build(cfg.model)
@@ -35,8 +29,8 @@ def build(cfg):
 
 @pytest.mark.parametrize('name', PEERS)
 def test_peers_differ_from_ours_by_the_backbone_alone(name, configs):
-    ours = load(configs, PEERS[name])
-    peer = load(configs, f'peers/{name}')
+    ours = load_in_scope(configs / f'{PEERS[name]}.py')
+    peer = load_in_scope(configs / f'peers/{name}.py')
     peer.model.backbone.pop('init_cfg', None)
     assert type(MODELS.build(peer.model.backbone)).__name__ == CLASSES[
         name.split('_')[0]]
@@ -57,7 +51,7 @@ def test_peers_differ_from_ours_by_the_backbone_alone(name, configs):
 @pytest.mark.parametrize('name', ALL)
 def test_parses_and_builds_without_data(name, configs, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # no data set anywhere near
-    cfg = load(configs, name)
+    cfg = load_in_scope(configs / f'{name}.py')
     model = build(cfg)
     assert type(model.backbone).__name__ == 'IFormer'
     maps = model.extract_feat(torch.rand(1, 3, 64, 96))
@@ -72,7 +66,7 @@ def test_parses_and_builds_without_data(name, configs, tmp_path, monkeypatch):
 def test_segmentation_training_sizes(name, configs):
     """The crop is 512, of images whose short side is 256 to 1024."""
     from mmseg.registry import TRANSFORMS
-    cfg = load(configs, name)
+    cfg = load_in_scope(configs / f'{name}.py')
     resize, crop = (TRANSFORMS.build(t) for t in
                     cfg.train_dataloader.dataset.pipeline[2:4])
     sides = []
@@ -87,16 +81,16 @@ def test_segmentation_training_sizes(name, configs):
 
 
 def test_custom_templates_follow_their_first_lines(configs):
-    cfg = load(configs, 'mask_rcnn/iformer_s_custom')
+    cfg = load_in_scope(configs / 'mask_rcnn/iformer_s_custom.py')
     head = cfg.model.roi_head
     assert head.bbox_head.num_classes == head.mask_head.num_classes == 2
     assert cfg.test_evaluator.ann_file == 'data/custom/annotations/val.json'
     assert cfg.test_dataloader.dataset.metainfo.classes == ('cat', 'dog')
-    cfg = load(configs, 'faster_rcnn/iformer_s_custom')
+    cfg = load_in_scope(configs / 'faster_rcnn/iformer_s_custom.py')
     assert not build(cfg).roi_head.with_mask
     assert cfg.val_evaluator.metric == cfg.test_evaluator.metric == 'bbox'
     assert cfg.test_dataloader.dataset.ann_file == 'annotations/val.json'
-    cfg = load(configs, 'fpn_ade20k/iformer_s_custom')
+    cfg = load_in_scope(configs / 'fpn_ade20k/iformer_s_custom.py')
     assert build(cfg).decode_head.conv_seg.out_channels == 3
     for loader in (cfg.train_dataloader, cfg.test_dataloader):
         assert loader.dataset.type == 'BaseSegDataset'
@@ -106,7 +100,7 @@ def test_custom_templates_follow_their_first_lines(configs):
 
 
 def decays(configs, name):
-    cfg = load(configs, name)
+    cfg = load_in_scope(configs / f'{name}.py')
     wrapper = build_optim_wrapper(model := build(cfg), cfg.optim_wrapper)
     names = {id(p): n for n, p in model.named_parameters()}
     assert isinstance(wrapper.optimizer, torch.optim.AdamW)

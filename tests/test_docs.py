@@ -18,11 +18,11 @@ import pytest
 import torch
 from conftest import ROOT
 from mmengine.config import Config
+from mmiformer_cli import find_tools
 
 from mmiformer import overrides
 from mmiformer.checks import CheckContext
 from mmiformer.checks.settings import check_settings
-from mmiformer.cli import find_tools
 from mmiformer.config import add_cfg_options, load_config, walk
 from mmiformer.overrides import takes
 

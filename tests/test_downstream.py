@@ -134,7 +134,7 @@ def test_what_the_wheel_has(site):
                 in (site / 'mmiformer').rglob(f'*.{kind}')
                 if '.mim' not in path.parts} == {
             path for path in files if '.mim' not in path.parts} != set()
-    assert 'mmiformer = mmiformer.cli:main' in next(
+    assert 'mmiformer = mmiformer_cli:main' in next(
         site.glob('*.dist-info/entry_points.txt')).read_text()
     assert [path.name for path in site.iterdir() if path.suffix != '.pth'
             and not path.name.startswith(('mmiformer', 'distutils', '_'))

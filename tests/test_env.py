@@ -14,30 +14,29 @@ import pytest
 import setuptools
 from conftest import ROOT
 from packaging.requirements import Requirement
-from test_setup_env import setup_env
+from test_setup_env import load, setup_env
 
-spec = importlib.util.spec_from_file_location('env', ROOT / 'tools/env.py')
-env = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(env)
+TOOL = ROOT / 'tools' / 'env.py'
+env = load(TOOL)
 
 MMCV = ('pip install "setuptools<81" wheel ninja && pip install '
         '--no-cache-dir --no-build-isolation "mmcv<2.2.0,>=2.1.0"')
 SOUND = dict(
-    python='3.11.7', platform='Linux', requires_python='<3.13,>=3.10',
+    python='3.11.7, Linux',
     installed={
         'torch': '2.13.0', 'torchvision': '0.28.0', 'mmengine': '0.10.7',
         'opencv-python': '5.0.0', 'mmcv': '2.1.0', 'mmdet': '3.3.0',
         'mmsegmentation': '1.2.2', 'mmiformer': '0.1.0',
         'huggingface-hub': '2.4.0', 'setuptools': '80.9.0'},
-    requires=['torch>=2.6', 'huggingface_hub>=1.0',
-              'mmengine<0.11,>=0.10.7; extra == "det"',
-              'mmcv<2.2.0,>=2.1.0; extra == "det"',
-              'mmdet<3.4,>=3.3.0; extra == "det"',
-              'mmpretrain<1.3,>=1.2.0; extra == "cls"',
-              'onedl-mmcv>=2.3.6; extra == "onedl-det"'],
-    pkg_resources=True, gpus=['NVIDIA H100, 570.1'], nvcc=None, hidden=None,
-    compiler='/usr/bin/c++', weights=None, disk={'/data': 50.},
-    collected={'GPU 0': 'NVIDIA H100', 'NVCC': 'release 13.0'},
+    requires={Requirement(line).name: Requirement(line) for line in (
+        'torch>=2.6', 'huggingface-hub>=1.0',
+        'mmengine<0.11,>=0.10.7; extra == "det"',
+        'mmcv<2.2.0,>=2.1.0; extra == "det"',
+        'mmdet<3.4,>=3.3.0; extra == "det"',
+        'mmpretrain<1.3,>=1.2.0; extra == "cls"',
+        'onedl-mmcv>=2.3.6; extra == "onedl-det"')},
+    pkg_resources=True, gpus=['NVIDIA H100, 570.1'], nvcc='release 13.0',
+    hidden=None, compiler='/usr/bin/c++', weights=None, disk={'/data': 50.},
     imports={
         'torch': dict(error=None, version='2.13.0+cu130', cuda='13.0',
                       available=True),
@@ -46,7 +45,7 @@ SOUND = dict(
         'mmengine': dict(error=None),
         'mmcv.ops': dict(error=None, compiler='GCC 12.2', cuda='13.0'),
         'mmdet.models': dict(error=None), 'mmseg.models': dict(error=None),
-        'mmpretrain.models': None, 'mmiformer': dict(error=None)})
+        'mmpretrain.models': {}, 'mmiformer': dict(error=None)})
 
 
 def check(**changes):
@@ -86,7 +85,6 @@ TORCHVISION = ('pip uninstall -y torchvision && pip install torchvision '
                '"torch==2.13.0+cu130" --index-url '
                'https://download.pytorch.org/whl/cu130')
 FAULTS = dict(  # facts, the row, the start of what to type
-    python=(dict(python='3.13.1'), 'Python', 'python3.12 -m venv'),
     mmcv_of_another_release=(
         dict(installed={'mmcv': '2.2.0'}, imports={'mmdet.models': failed(
             'AssertionError: MMCV==2.2.0 is used but incompatible.')}),
@@ -97,7 +95,7 @@ FAULTS = dict(  # facts, the row, the start of what to type
         'mmdet.models', 'pip install "mmengine<0.11,>=0.10.7"'),
     no_mmcv=(
         dict(installed={'mmcv': None}, imports={
-            'mmcv.ops': None, 'mmdet.models': failed(
+            'mmcv.ops': {}, 'mmdet.models': failed(
                 "ModuleNotFoundError: No module named 'mmcv'")}),
         'mmdet.models', MMCV),
     mmcv_without_operators=(
@@ -127,14 +125,14 @@ FAULTS = dict(  # facts, the row, the start of what to type
         dict(installed={'onedl-mmcv': '2.3.6'}),
         'stacks', 'pip uninstall -y mmcv mmdet mmengine mmsegmentation '
         'onedl-mmcv && pip install "setuptools<81" wheel ninja && pip install '
-        '--no-cache-dir --no-build-isolation "mmcv<2.2.0,>=2.1.0" '
-        '"mmdet<3.4,>=3.3.0" "mmengine<0.11,>=0.10.7" "mmsegmentation"'),
+        '--no-cache-dir --no-build-isolation "mmengine<0.11,>=0.10.7" '
+        '"mmcv<2.2.0,>=2.1.0" "mmdet<3.4,>=3.3.0" "mmsegmentation"'),
     torchvision_of_another_build=(
         dict(imports={'torchvision': failed(
             'RuntimeError: operator torchvision::nms does not exist')}),
         'torchvision', TORCHVISION),
     no_torchvision=(
-        dict(imports={'torchvision': None, 'mmpretrain.models': failed(
+        dict(imports={'torchvision': {}, 'mmpretrain.models': failed(
             "ModuleNotFoundError: No module named 'torchvision'")}),
         'mmpretrain.models', TORCHVISION),
     no_pkg_resources=(
@@ -146,7 +144,7 @@ FAULTS = dict(  # facts, the row, the start of what to type
         'mmseg.models', 'pip install ftfy'),
     no_opencv=(
         dict(installed={'opencv-python': None}, imports={
-            'cv2': None, 'mmengine': failed(
+            'cv2': {}, 'mmengine': failed(
                 "ModuleNotFoundError: No module named 'cv2'")}),
         'mmengine', 'pip install opencv-python'),
     opencv_removed_by_half=(
@@ -157,13 +155,13 @@ FAULTS = dict(  # facts, the row, the start of what to type
             'ImportError: libGL.so.1: cannot open shared object file')}),
         'cv2', 'apt-get install -y libgl1'),
     no_torch=(
-        dict(installed={'torch': None}, imports={'torch': None}), 'torch',
+        dict(installed={'torch': None}, imports={'torch': {}}), 'torch',
         'pip install "torch>=2.6"'),
     torch_broken=(dict(imports={'torch': failed('OSError: libc10.so')}),
                   'torch', 'pip install --force-reinstall torch'),
-    no_mmengine=(dict(imports={'mmengine': None}), 'mmengine',
+    no_mmengine=(dict(imports={'mmengine': {}}), 'mmengine',
                  'pip install "mmengine<0.11,>=0.10.7"'),
-    no_mmiformer=(dict(imports={'mmiformer': None}), 'mmiformer',
+    no_mmiformer=(dict(imports={'mmiformer': {}}), 'mmiformer',
                   'pip install .'),
     old_torch=(dict(installed={'torch': '2.5.1'}), 'torch',
                'pip install "torch>=2.6"'),
@@ -196,8 +194,12 @@ NOTES = dict(
                       'pip install "mmdet<3.4,>=3.3.0"'),
     untested_mmcv=(dict(installed={'mmcv': '2.0.1'}), 'mmcv',
                    f'pip uninstall -y mmcv && {MMCV}'),
-    no_framework=(dict(imports={'mmdet.models': None, 'mmseg.models': None}),
-                  'frameworks', 'pip uninstall -y mmcv && ' + MMCV),
+    no_framework=(dict(imports={'mmdet.models': {}, 'mmseg.models': {}}),
+                  'frameworks', 'pip install "mmdet<3.4,>=3.3.0"'),
+    nothing_but_mmengine=(
+        dict(installed={'mmcv': None}, imports={
+            'mmcv.ops': {}, 'mmdet.models': {}, 'mmseg.models': {}}),
+        'frameworks', f'{MMCV} && pip install "mmdet<3.4,>=3.3.0"'),
     two_opencvs=(
         dict(installed={'opencv-python-headless': '4.12.0'}), 'OpenCV',
         'pip install opencv-python==5.0.0 opencv-python-headless==5.0.0'),
@@ -205,7 +207,7 @@ NOTES = dict(
         dict(imports={'torchvision': dict(error=None, operators=False)}),
         'torchvision', TORCHVISION),
     no_compiler=(dict(compiler=None), 'compiler', 'apt-get install -y g++'),
-    no_nvcc=(dict(collected={'NVCC': 'Not Available'}), 'nvcc',
+    no_nvcc=(dict(nvcc=None), 'nvcc',
              'install the CUDA toolkit 13.0'),
     cpu_torch=(dict(imports={'torch': CPU}), 'GPU',
                'pip install --force-reinstall torch==2.13.0'),
@@ -244,48 +246,83 @@ def test_what_follows_from_a_fault_has_no_line_of_its_own():
     assert [bool(row.cure) for row in rows] == [True, False]
 
 
-def run_in_new_venv(folder, **modules):
-    """In an environment in which these are all that can be imported."""
+def run_in_new_venv(folder, *command, links=(), **modules):
+    """In an environment in which these are all that can be imported.
+
+    Returns the exit status, {row: (mark, found)}, and all that was printed.
+    """
     venv.create(folder, symlinks=True)
     site, = folder.glob('lib/python*/site-packages')
     packaging = importlib.util.find_spec('packaging').origin
-    (site / 'packaging').symlink_to(Path(packaging).parent)
+    for path in (Path(packaging).parent, *links):
+        (site / path.name).symlink_to(path)
     for name, code in modules.items():
         (site / f'{name}.py').write_text(code)
     variables = {name: value for name, value in os.environ.items()
                  if name != 'PYTHONPATH'}
-    return subprocess.run(
-        [folder / 'bin' / 'python', ROOT / 'tools' / 'env.py'],
+    result = subprocess.run(
+        [folder / 'bin' / 'python', *command], cwd=folder,
         capture_output=True, text=True, env=variables)
+    cells = [[cell.strip() for cell in line.strip('|').split(' | ')]
+             for line in result.stdout.splitlines() if line[:2] == '| ']
+    rows = {name: (mark, found) for mark, name, found in cells}
+    return result.returncode, rows, result.stdout + result.stderr
+
+
+@pytest.fixture
+def setup_arguments(monkeypatch):
+    """What setup.py says of the package."""
+    given = {}
+    monkeypatch.setattr(setuptools, 'setup', lambda **kw: given.update(kw))
+    runpy.run_path(str(ROOT / 'setup.py'))
+    return given
 
 
 def test_where_nothing_is_installed(tmp_path):
-    result = run_in_new_venv(tmp_path)
-    assert result.returncode == 1, result.stderr
-    assert re.search(r'\| FAULT \| torch +\| not installed \|', result.stdout)
-    assert result.stdout.splitlines()[-1].startswith('FAULT mmiformer: pip ')
+    status, rows, printed = run_in_new_venv(tmp_path, TOOL)
+    assert status == 1, printed
+    assert rows['torch'] == ('FAULT', 'not installed')
+    assert rows['mmiformer'] == ('FAULT', 'not installed')
+    assert 'FAULT mmiformer: pip ' in printed
+
+
+@pytest.mark.parametrize('modules, fault', [
+    ({}, 'not installed'),
+    (dict(torch='raise OSError("libc10.so")'),
+     'not by pip: OSError: libc10.so')])
+def test_the_command_where_the_package_cannot_be_imported(
+        modules, fault, setup_arguments, tmp_path):
+    """As pip installs it: its packages, its modules, its entry point."""
+    script, = setup_arguments['entry_points']['console_scripts']
+    module, function = script.partition(' = ')[2].split(':')
+    names = ['mmiformer', *(
+        f'{name}.py' for name in setup_arguments.get('py_modules', []))]
+    status, rows, printed = run_in_new_venv(
+        tmp_path, '-c', f'from {module} import {function}; import sys; '
+        f'sys.argv = ["mmiformer", "env"]; sys.exit({function}())',
+        links=[ROOT / name for name in names], **modules)
+    assert status == 1, printed
+    assert rows['torch'] == ('FAULT', fault)
+    assert 'FAULT torch: pip install ' in printed
 
 
 def test_an_import_that_fails_exits_or_crashes(tmp_path):
-    result = run_in_new_venv(
-        tmp_path, torch='print("@[")\nraise OSError("a | b\\nc")',
+    status, found, printed = run_in_new_venv(
+        tmp_path, TOOL, torch='print("@[")\nraise OSError("a | b\\nc")',
         cv2='raise SystemExit(0)', mmengine='import os; os.abort()',
         mmdet='')
-    rows = [line.split(' | ') for line in result.stdout.splitlines()]
-    found = {row[1].strip(): row[2] for row in rows if len(row) > 2}
-    assert 'OSError: a b c' in found['torch'], result.stderr
-    assert 'SystemExit: 0' in found['cv2']
-    assert 'crashed, status -6' in found['mmengine']
-    assert 'not installed' in found['torchvision']
-    assert 'not tried' in found['mmdet.models']
-    assert result.returncode == 1
+    assert found['torch'] == ('FAULT', 'not by pip: OSError: a b c'), printed
+    assert found['cv2'] == ('FAULT', 'not by pip: SystemExit: 0')
+    assert found['mmengine'] == ('FAULT', 'not by pip: crashed, status -6')
+    assert found['torchvision'] == ('-', 'not installed')
+    assert found['mmdet.models'] == ('-', 'not by pip: not tried')
+    assert status == 1
 
 
 @pytest.mark.slow
 def test_the_environment_of_the_tests():
     result = subprocess.run(
-        [sys.executable, ROOT / 'tools' / 'env.py'], capture_output=True,
-        text=True)
+        [sys.executable, TOOL], capture_output=True, text=True)
     assert result.returncode == 0, result.stdout
     assert re.search(r'\| ok +\| mmcv.ops +\| .*mmcv 2.*GCC', result.stdout)
 
@@ -294,10 +331,8 @@ def test_the_environment_of_the_tests():
     ('openmmlab', ('det', 'seg', 'cls')),
     ('onedl', ('onedl-det', 'onedl-seg', 'onedl-cls'))])
 def test_the_set_up_installs_what_the_extras_allow(
-        stack, extras, monkeypatch):
-    given = {}
-    monkeypatch.setattr(setuptools, 'setup', lambda **kw: given.update(kw))
-    runpy.run_path(str(ROOT / 'setup.py'))
+        stack, extras, setup_arguments):
+    given = setup_arguments
     lines = setup_env.read_requirements(stack)
     asked = [*given['install_requires'], *(
         line for extra in extras for line in given['extras_require'][extra])]

@@ -4,7 +4,6 @@ import math
 import numpy as np
 import pytest
 import torch
-from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import (
     DATA_SAMPLERS,
@@ -12,10 +11,10 @@ from mmengine.registry import (
     MODELS,
     PARAM_SCHEDULERS,
     TRANSFORMS,
-    init_default_scope,
 )
 from mmengine.runner import Runner
 from PIL import Image
+from tiny_models import load_in_scope
 
 SIZES = ('s', 'b', 'l')
 # facts, 4.2: base rate, floor, epochs of the cosine, of the warm-up, in all.
@@ -27,12 +26,6 @@ RATES = {
     'iformer_b_384_ft': (5e-6, 5e-7, 20, 0, 30),
     'iformer_l_384_ft': (1e-5, 1e-6, 20, 0, 30),
 }
-
-
-def load(configs, name):
-    cfg = Config.fromfile(configs / f'{name}.py')
-    init_default_scope(cfg.default_scope)
-    return cfg
 
 
 def rates_by_step(cfg, steps, by_epoch):
@@ -63,7 +56,7 @@ def released_rate(epoch, base, floor, cosine, warm_up):
 
 @pytest.mark.parametrize('name', RATES)
 def test_imagenet_learning_rate(name, configs):
-    cfg = load(configs, f'imagenet/{name}')
+    cfg = load_in_scope(configs / f'imagenet/{name}.py')
     *numbers, epochs = RATES[name]
     assert cfg.train_cfg.max_epochs == epochs
     rates = rates_by_step(cfg, epochs, by_epoch=True)
@@ -83,7 +76,7 @@ def test_values_of_the_formula():
 
 
 def test_ablations_take_the_released_schedule_shortened(configs):
-    cfg = load(configs, 'ablation/mixer_attention')
+    cfg = load_in_scope(configs / 'ablation/mixer_attention.py')
     assert cfg.train_cfg.max_epochs == 100
     rates = rates_by_step(cfg, 100, by_epoch=True)
     assert [rates[e] for e in (0, 5, 50, 99)] == pytest.approx(
@@ -103,7 +96,7 @@ def photograph(width, height):
 @pytest.mark.parametrize('width, height', [(640, 480), (480, 640)])
 def test_imagenet_test_crop(name, short, crop, width, height, configs):
     """As torchvision's Resize and CenterCrop with PIL, which timm builds."""
-    cfg = load(configs, f'imagenet/{name}')
+    cfg = load_in_scope(configs / f'imagenet/{name}.py')
     image = photograph(width, height)
     results = dict(img=image)
     for step in cfg.test_dataloader.dataset.pipeline[1:-1]:
@@ -121,7 +114,7 @@ def test_imagenet_test_crop(name, short, crop, width, height, configs):
     ('iformer_s_300e', 224), ('iformer_b_384_ft', 384)])
 def test_imagenet_training_crop(name, size, configs):
     """The interpolation is drawn anew for each image."""
-    cfg = load(configs, f'imagenet/{name}')
+    cfg = load_in_scope(configs / f'imagenet/{name}.py')
     choice = TRANSFORMS.build(cfg.train_dataloader.dataset.pipeline[1])
     crops = [branch.transforms[0] for branch in choice.transforms]
     assert [crop.interpolation for crop in crops] == ['bilinear', 'bicubic']
@@ -136,7 +129,7 @@ def test_imagenet_training_crop(name, size, configs):
     ('iformer_l_300e', 1., 3), ('iformer_s_384_ft', 1., 1),
     ('iformer_b_384_ft', 1., 3), ('iformer_l_384_ft', 1., 3)])
 def test_imagenet_clipping_and_samplers(name, clip, repeats, configs):
-    cfg = load(configs, f'imagenet/{name}')
+    cfg = load_in_scope(configs / f'imagenet/{name}.py')
     wrapper = build_optim_wrapper(
         torch.nn.Linear(1, 1), dict(cfg.optim_wrapper, paramwise_cfg=None))
     assert (wrapper.clip_grad_kwargs or {}).get('max_norm') == clip
@@ -150,7 +143,7 @@ def test_imagenet_clipping_and_samplers(name, clip, repeats, configs):
 @pytest.mark.parametrize('name, batch', [
     ('iformer_s_300e', 1024), ('iformer_b_384_ft', 512)])
 def test_imagenet_loader_and_hooks(name, batch, configs):
-    cfg = load(configs, f'imagenet/{name}')
+    cfg = load_in_scope(configs / f'imagenet/{name}.py')
     assert cfg.auto_scale_lr.base_batch_size == batch
     loader = Runner.build_dataloader(dict(
         cfg.train_dataloader, dataset=list(range(batch // 8 + 1)),
@@ -167,7 +160,7 @@ def test_imagenet_loader_and_hooks(name, batch, configs):
     ('iformer_s_300e', 0.05), ('iformer_l_384_ft', 1e-8)])
 def test_imagenet_decay(name, decay, configs):
     """Vectors and biases do not decay, position maps do."""
-    cfg = load(configs, f'imagenet/{name}')
+    cfg = load_in_scope(configs / f'imagenet/{name}.py')
     model = MODELS.build(cfg.model)
     names = {id(p): n for n, p in model.named_parameters()}
     groups = build_optim_wrapper(model, cfg.optim_wrapper).param_groups
@@ -185,7 +178,8 @@ def test_imagenet_decay(name, decay, configs):
     ('l_300e', 0.5, (0.8, 1.)), ('s_384_ft', 0.3, (0.1, 0.1)),
     ('b_384_ft', 0.5, (0.1, 0.1)), ('l_384_ft', 0.6, (0.1, 0.1))])
 def test_imagenet_regularisation(name, drop_path, augments, configs):
-    model = MODELS.build(load(configs, f'imagenet/iformer_{name}').model)
+    cfg = load_in_scope(configs / f'imagenet/iformer_{name}.py')
+    model = MODELS.build(cfg.model)
     assert model.backbone.stages[-1].blocks[-1].drop_path.rate == (
         pytest.approx(drop_path))
     mixes = model.data_preprocessor.batch_augments.augments
@@ -195,7 +189,7 @@ def test_imagenet_regularisation(name, drop_path, augments, configs):
 
 def test_detection_schedule(configs):
     """The warm-up counts iterations, the steps epochs."""
-    cfg = load(configs, 'mask_rcnn/iformer_s_1x')
+    cfg = load_in_scope(configs / 'mask_rcnn/iformer_s_1x.py')
     warm_up, steps = cfg.param_scheduler
     cfg.param_scheduler = [warm_up]
     rates = rates_by_step(cfg, 501, by_epoch=False)
@@ -212,7 +206,7 @@ def test_detection_schedule(configs):
 
 def test_semantic_fpn_schedule(configs):
     """The cosine begins at iteration 0; the warm-up multiplies it."""
-    cfg = load(configs, 'fpn_ade20k/iformer_s_80k')
+    cfg = load_in_scope(configs / 'fpn_ade20k/iformer_s_80k.py')
     rates = rates_by_step(cfg, 80000, by_epoch=False)
     chosen = [0, 500, 1000, 40000, 79000]
     assert [rates[i] for i in chosen] == pytest.approx([
@@ -228,7 +222,7 @@ def test_semantic_fpn_schedule(configs):
 
 
 def test_upernet_schedule(configs):
-    cfg = load(configs, 'upernet_ade20k/iformer_b_160k')
+    cfg = load_in_scope(configs / 'upernet_ade20k/iformer_b_160k.py')
     rates = rates_by_step(cfg, 160000, by_epoch=False)
     chosen = [0, 750, 1500, 80000, 159000]
     assert [rates[i] for i in chosen] == pytest.approx([
@@ -242,7 +236,7 @@ def test_upernet_schedule(configs):
     ('fpn_ade20k/iformer_s_80k', (512, 800)),  # a multiple of 32
     ('upernet_ade20k/iformer_s_160k', (512, 770))])
 def test_segmentation_test_sizes(name, size, configs):
-    cfg = load(configs, name)
+    cfg = load_in_scope(configs / f'{name}.py')
     results = dict(img=np.zeros((300, 451, 3), np.uint8))
     for step in cfg.test_dataloader.dataset.pipeline[1:]:
         if step.type.startswith('Resize'):
@@ -254,7 +248,7 @@ def test_segmentation_test_sizes(name, size, configs):
                                   'upernet_ade20k/iformer_s_160k'])
 def test_multi_scale_test_scales_the_test_size(name, configs):
     """Not the raw image: 300x400 becomes 512x683 times each ratio."""
-    steps = load(configs, name).tta_pipeline[-1].transforms
+    steps = load_in_scope(configs / f'{name}.py').tta_pipeline[-1].transforms
     resizes = steps[0]
     assert len(resizes) == 6
     heights = [TRANSFORMS.build(step)(dict(img=np.zeros(
@@ -266,7 +260,7 @@ def test_multi_scale_test_scales_the_test_size(name, configs):
 
 def test_three_times_schedule_and_sizes(configs):
     """A flip, then one of two branches: with and without a crop."""
-    cfg = load(configs, 'mask_rcnn/iformer_b_3x_ms')
+    cfg = load_in_scope(configs / 'mask_rcnn/iformer_b_3x_ms.py')
     pipeline = cfg.train_dataloader.dataset.pipeline
     assert [step.type for step in pipeline[2:4]] == [
         'RandomFlip', 'RandomChoice']

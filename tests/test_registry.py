@@ -3,10 +3,6 @@ import subprocess
 import sys
 
 import pytest
-from mmengine.registry import MODELS
-
-from mmiformer import IFormer
-from mmiformer.registry import BACKBONES
 
 # A plain name is unknown until mmiformer is imported, which a scoped one does
 # by itself.
@@ -34,6 +30,3 @@ def test_names_in_a_process_that_has_not_imported_mmiformer(package):
         'KeyError', *2 * ['mmiformer.backbone.iformer']], result.stderr
 
 
-def test_the_registry_is_a_child_of_mmengines():
-    assert BACKBONES.parent is MODELS and BACKBONES.scope == 'mmiformer'
-    assert BACKBONES.get('IFormer') is IFormer

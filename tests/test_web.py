@@ -125,8 +125,7 @@ def test_large_pictures_are_reduced(web):
 
 def test_activation(web, models, views, monkeypatch):
     view, cfg = views['imagenet'], Config.fromfile(models['imagenet'][0])
-    seen, heat, text = web.see(cfg, view, models['picture'], web.TOP)
-    assert heat.shape == seen.shape[:2] and heat.max() > .99
+    shown, text = web.activate(cfg, view, models['picture'], web.TOP)
     top = view.run(models['picture']).found['classes'][0]['name']
     assert text == f'Class activation of {top}'
 
@@ -134,8 +133,9 @@ def test_activation(web, models, views, monkeypatch):
         raise ImportError('pip install mmiformer[cam]')
 
     monkeypatch.setattr(web, 'find_method', missing)
-    _, heat, text = web.see(cfg, view, models['picture'], web.TOP)
-    assert heat is None and text == 'pip install mmiformer[cam]'
+    bare, text = web.activate(cfg, view, models['picture'], web.TOP)
+    assert text == 'pip install mmiformer[cam]'
+    assert bare.shape == shown.shape and not np.array_equal(bare, shown)
 
 
 def test_panoptic_results_are_refused(web):

@@ -2,13 +2,12 @@
 import re
 import runpy
 import shutil
-import sys
 from pathlib import Path
 
 import mmengine
 import pytest
 import torch
-from conftest import ROOT
+from conftest import refusal, run_tool
 from mmdet.apis import DetInferencer
 from mmengine.config import Config
 from mmengine.hub import get_config, get_model
@@ -27,6 +26,7 @@ from mmengine.registry import (
 from mmpretrain import list_models as mmpretrains_models
 from mmpretrain.apis import ModelHub
 from mmseg.apis import MMSegInferencer
+from tiny_models import load_in_scope
 
 import mmiformer
 from mmiformer import config_path, list_models
@@ -200,29 +200,23 @@ def test_published_results_are_those_of_the_tables(name, table, row):
 @pytest.mark.slow
 @pytest.mark.parametrize('model', list_models(), ids=lambda model: model.name)
 def test_parameters_are_counted(model):
-    cfg = Config.fromfile(config_path(model.name))
-    init_default_scope(cfg.default_scope)
+    cfg = load_in_scope(config_path(model.name))
     with torch.device('meta'):
         built = MODELS.build(cfg.model)
     assert sum(parameter.numel() for parameter in built.parameters()
                ) == model.parameters
 
 
-def test_the_table_of_models(monkeypatch, capsys):
-    tool = str(ROOT / 'tools' / 'models.py')
-    monkeypatch.setattr(sys, 'argv', [tool, '*_b_384*'])
-    runpy.run_path(tool, run_name='__main__')
-    titles, row = capsys.readouterr().out.splitlines()
+def test_the_table_of_models():
+    titles, row = run_tool('models.py', '*_b_384*').splitlines()
     assert re.split(' {2,}', titles) == [
         'config', 'task', 'data', 'params M', 'published', 'weights']
     assert re.split(' {2,}', row) == [
         'imagenet/iformer_b_384_ft', 'Image Classification', 'ImageNet-1K',
         '48.9', '85.7 top-1', 'iformer_base_384']
-    monkeypatch.setattr(sys, 'argv', [tool, 'mask_rcn/iformer_s'])
-    with pytest.raises(SystemExit) as error:
-        runpy.run_path(tool, run_name='__main__')
-    assert "'mask_rcn/iformer_s'" in error.value.code
-    assert 'mask_rcnn/iformer_s_1x' in error.value.code
+    error = refusal('models.py', 'mask_rcn/iformer_s')
+    assert "'mask_rcn/iformer_s'" in error
+    assert 'mask_rcnn/iformer_s_1x' in error
 
 
 def test_by_mmengines_hub():
@@ -241,11 +235,9 @@ def test_by_mmengines_hub():
     (MMSegInferencer, 'fpn_ade20k_iformer_s_80k')])
 def test_listed_names_without_weights(inferencer, name):
     assert name in inferencer.list_models('mmiformer')
-    with DefaultScope.overwrite_default_scope('mmiformer'):
-        with pytest.raises(FileNotFoundError, match=NO_WEIGHTS):
-            inferencer(name, scope='mmiformer')
-        with pytest.raises(NotImplementedError, match='init_default_scope'):
-            get_model('mmiformer::mask_rcnn/iformer_s_1x.py', pretrained=True)
+    with DefaultScope.overwrite_default_scope('mmiformer'), (
+            pytest.raises(FileNotFoundError, match=NO_WEIGHTS)):
+        inferencer(name, scope='mmiformer')
 
 
 def test_by_mmpretrains_hub():

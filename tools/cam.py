@@ -15,7 +15,7 @@ models that differ give one for each.
 import argparse
 import sys
 from pathlib import Path
-from typing import List, Optional, Tuple
+from typing import List, Optional
 
 import cv2
 import numpy as np
@@ -24,10 +24,8 @@ from mmiformer.analysis import arguments, pictures
 from mmiformer.analysis.cam import (
     LAST_MAP,
     METHODS,
-    NotSeenError,
-    class_activation,
     find_method,
-    predicted_class,
+    see,
 )
 from mmiformer.analysis.layers import LAYOUTS, find_layer, suggest
 from mmiformer.apis.inference import class_names, load_model, read_image
@@ -69,22 +67,6 @@ def number_of(category: Optional[str], classes: List[str], config: str
                      f'{suggest(category, classes)}')
 
 
-def show(cfg, model, classes: List[str], path: Path, category: Optional[int],
-         layer: Tuple[str, str], method: Optional[str]) -> Tuple:
-    """A cell of the picture: what the model sees, the activation, a title."""
-    seen, data = read_image(cfg, model, str(path))
-    try:
-        if category is None:
-            background = (classes.index('background')
-                          if 'background' in classes else None)
-            category = predicted_class(model, data, background)
-        heat = class_activation(model, data, category, layer, method)
-    except NotSeenError:
-        return seen, None, 'no ' + (
-            'class' if category is None else classes[category]) + ' is seen'
-    return seen, heat[:seen.shape[0], :seen.shape[1]], classes[category]
-
-
 def main() -> None:
     args = parse_args()
     paths = [path for path, _ in args.models]
@@ -98,10 +80,15 @@ def main() -> None:
                   for cfg, (_, checkpoint) in zip(configs, args.models)]
         for model, (name, _) in zip(models, args.layer):
             find_layer(model, name)
-        rows = [[show(cfg, model, names, image, category, layer, args.method)
-                 for cfg, model, names, category, layer in zip(
-                     configs, models, classes, categories, args.layer)]
-                for image in args.images]
+        rows = []
+        for image in args.images:
+            rows.append([])
+            for cfg, model, names, category, layer in zip(
+                    configs, models, classes, categories, args.layer):
+                seen, data = read_image(cfg, model, str(image))
+                heat, title = see(model, seen, data, names, category, layer,
+                                  args.method)
+                rows[-1].append((seen, heat, title))
         if all(heat is None for row in rows for _, heat, _ in row):
             raise ValueError(f'{rows[0][0][2]} in any of the images')
     except (OSError, ValueError, RuntimeError, ImportError) as error:

@@ -17,12 +17,8 @@ from pathlib import Path
 from mmengine.logging import MMLogger
 from tqdm import tqdm
 
-from mmiformer.apis.predict import (
-    FORMATS,
-    NotReadError,
-    find_sources,
-    load_predictor,
-)
+from mmiformer.apis.predict import FORMATS, NotReadError, load_predictor
+from mmiformer.apis.sources import find_sources
 from mmiformer.backbone.hub import force_weights_only
 from mmiformer.config import add_cfg_options
 

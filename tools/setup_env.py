@@ -18,7 +18,7 @@ BUILD_TOOLS = ('torch', 'setuptools', 'wheel', 'ninja', 'packaging')
 
 PROBE = '''
 import importlib.metadata, importlib.util, json, os, sys, sysconfig
-spec = importlib.util.find_spec('mmiformer')
+spec = importlib.util.find_spec('mmiformer_cli')
 print(json.dumps(dict(
     version=sys.version_info[:2], site=sysconfig.get_paths()['purelib'],
     mmiformer=spec and os.path.dirname(spec.origin),
@@ -143,9 +143,8 @@ def set_up(stack, venv, python=None):
                              'name it with STACK=, or omit PYTHON=' % name)
     todo = {name: line for name, line in required.items() if (
         name not in installed if own else not is_met(line, installed))}
-    package = os.path.join(ROOT, 'mmiformer')
-    if (not todo and state['mmiformer'] == package
-            and os.path.exists(os.path.join(package, '.mim'))):
+    if (not todo and state['mmiformer'] == ROOT
+            and os.path.exists(os.path.join(ROOT, 'mmiformer', '.mim'))):
         return
     # Keeps pip from changing, for one package, what another needs.
     kept = installed if own else {}

@@ -6,7 +6,7 @@ in its output is the score of a class.
 """
 import copy
 from contextlib import contextmanager, nullcontext
-from typing import Any, Dict, Iterator, List, Optional, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
@@ -209,6 +209,33 @@ def class_activation(model: nn.Module, data: Dict[str, Any], category: int,
         raise ValueError(f'class {category} does not depend on the output of '
                          f'layer {name}: choose another layer')
     return heat
+
+
+def see(model: nn.Module, seen: np.ndarray, data: Dict[str, Any],
+        classes: Sequence[str], category: Optional[int] = None,
+        layer: Tuple[str, str] = LAST_MAP, method: Optional[str] = None
+        ) -> Tuple[Optional[np.ndarray], str]:
+    """Where a model sees a class, by default its top prediction.
+
+    Args:
+        model, data, category, layer, method: As in :func:`class_activation`.
+        seen: The image before padding, ``(h, w, 3)``.
+        classes: Their names; the top prediction is never ``background``.
+
+    Returns:
+        The activation ``(h, w)`` and the name of the class; or None and
+        ``no cat is seen``.
+    """
+    try:
+        if category is None:
+            background = (classes.index('background')
+                          if 'background' in classes else None)
+            category = predicted_class(model, data, background)
+        heat = class_activation(model, data, category, layer, method)
+    except NotSeenError:
+        name = 'class' if category is None else classes[category]
+        return None, f'no {name} is seen'
+    return heat[:seen.shape[0], :seen.shape[1]], classes[category]
 
 
 def predicted_class(model: nn.Module, data: Dict[str, Any],

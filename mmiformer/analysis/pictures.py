@@ -27,12 +27,11 @@ def _grid(rows: int, columns: int, size: Tuple[float, float]
     return figure, axes
 
 
-def overlay(image: np.ndarray, mask: np.ndarray, colour: Colour,
-            opacity: float = 0.55) -> np.ndarray:
+def overlay(image: np.ndarray, mask: np.ndarray, colour: Colour) -> np.ndarray:
     """Tints the part of an image, (H, W, 3) uint8 RGB, that a mask covers."""
     image = image.copy()
-    image[mask] = ((1 - opacity) * image[mask] +
-                   opacity * np.array(colour)).astype(np.uint8)
+    image[mask] = (0.45 * image[mask] +
+                   0.55 * np.array(colour)).astype(np.uint8)
     return image
 
 

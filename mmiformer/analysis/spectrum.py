@@ -1,6 +1,6 @@
 """Which frequencies the maps inside a network hold."""
 from contextlib import ExitStack
-from typing import Dict, Optional, Sequence, Tuple
+from typing import Dict, Sequence, Tuple
 
 import torch
 from torch import Tensor, nn
@@ -29,22 +29,20 @@ def log_amplitude(maps: Tensor) -> Tensor:
     return torch.fft.fftshift((amplitude + FLOOR).log().mean((0, 1)))
 
 
-def relative_log_amplitude(spectrum: Tensor, bins: Optional[int] = None
-                           ) -> Tuple[Tensor, Tensor]:
+def relative_log_amplitude(spectrum: Tensor) -> Tuple[Tensor, Tensor]:
     """A spectrum by frequency alone, relative to frequency 0.
 
     Args:
         spectrum: From :func:`log_amplitude`.
-        bins: Number of rings of equal width to average in; by default as many
-            as the shorter side resolves.
 
     Returns:
         Frequencies in units of pi, 0 and the middle of each ring up to 1, the
         highest that a side can hold, and the log amplitude at each less that
-        at 0.
+        at 0. There are as many rings, of equal width, as the shorter side
+        resolves.
     """
     height, width = spectrum.shape
-    bins = bins or max(min(height, width) // 2, 1)
+    bins = max(min(height, width) // 2, 1)
     rows, columns = (
         (torch.arange(size, dtype=torch.double) - size // 2) / (size / 2)
         for size in (height, width))

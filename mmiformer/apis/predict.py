@@ -4,10 +4,9 @@ import json
 import time
 from abc import ABC, abstractmethod
 from collections import Counter
-from importlib.util import find_spec
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
-from urllib.parse import urlparse
 
 import cv2
 import mmcv
@@ -17,20 +16,21 @@ from mmengine.registry import TRANSFORMS, DefaultScope
 
 from ..config import load_config, type_name
 from .inference import inferencer
+from .results import (
+    best_classes,
+    count_pixels,
+    dataset_meta,
+    label_map,
+    list_objects,
+    run,
+)
+from .sources import IMAGES, VIDEOS, Source, suffix
 
-IMAGES = {'.bmp', '.jpeg', '.jpg', '.png', '.ppm', '.tif', '.tiff', '.webp'}
-VIDEOS = {'.avi', '.m4v', '.mkv', '.mov', '.mp4', '.webm'}
 FORMATS = ('json', 'png', 'csv', 'coco')
 
 
 class NotReadError(Exception):
     """An input that is no image and no video."""
-
-
-class Source(NamedTuple):
-    """An input, and the name of what is written for it, without suffix."""
-    path: str
-    name: str
 
 
 class Summary(NamedTuple):
@@ -40,48 +40,6 @@ class Summary(NamedTuple):
     frames: int
     text: str
     seconds: float
-
-
-def find_sources(inputs: List[str]) -> List[Source]:
-    """The images and videos that are meant, each with a name of its own.
-
-    Args:
-        inputs: Paths of files and folders, URLs of images. Folders are
-            searched with their sub-folders; hidden files are skipped.
-
-    Raises:
-        ImportError: There are videos, and supervision is missing.
-    """
-    found: List[Tuple[str, Path]] = []
-    for text in inputs:
-        path = Path(text)
-        if '://' in text:
-            found.append((text, Path(Path(urlparse(text).path).name)))
-        elif path.is_dir():
-            found += [
-                (str(file), file.relative_to(path))
-                for file in sorted(path.rglob('*'))
-                if file.suffix.lower() in IMAGES | VIDEOS
-                and not file.name.startswith('.')]
-        else:
-            found.append((text, Path(path.name)))
-    sources, taken = [], set()
-    for path, relative in found:
-        stem = name = str(relative.with_suffix(''))
-        number = 1
-        while name in taken:
-            number += 1
-            name = f'{stem}_{number}'
-        taken.add(name)
-        sources.append(Source(path, name))
-    if any(map(_is_video, sources)) and find_spec('supervision') is None:
-        raise ImportError('videos need supervision: pip install '
-                          'mmiformer[predict]')
-    return sources
-
-
-def _is_video(source: Source) -> bool:
-    return Path(urlparse(source.path).path).suffix.lower() in VIDEOS
 
 
 class Predictor(ABC):
@@ -128,16 +86,16 @@ class Predictor(ABC):
             NotReadError: It is neither an image nor a video.
         """
         start = time.time()
-        if _is_video(source):
+        kind = suffix(source.path)
+        if kind in VIDEOS:
             return self._predict_video(source, stride, start)
         image = self._read(source.path)
         result = self._run(image)
         if self.draw:
             # Of formats that cannot be written, the picture is a PNG.
-            suffix = Path(source.path).suffix.lower()
-            suffix = suffix if suffix in IMAGES else '.png'
-            self._write_image(f'vis/{source.name}{suffix}',
-                              self._picture(image, result))
+            self._write_image(
+                f'vis/{source.name}{kind if kind in IMAGES else ".png"}',
+                self._picture(image, result))
         self._store(source.path, source.name, image, result)
         height, width = image.shape[:2]
         return Summary(width, height, 1, self._describe(self._count(result), 1),
@@ -150,14 +108,13 @@ class Predictor(ABC):
             raise NotReadError(f'{source.path}: no video that OpenCV can read')
         info = sv.VideoInfo.from_video_path(source.path)
         info.fps = info.fps / stride
-        total: Counter = Counter()
-        sink = None
+        target = self.out / 'vis' / f'{source.name}.mp4'
         if self.draw:
-            target = self.out / 'vis' / f'{source.name}.mp4'
             target.parent.mkdir(parents=True, exist_ok=True)
-            sink = sv.VideoSink(str(target), info).__enter__()
+        total: Counter = Counter()
         count = 0
-        try:
+        with (sv.VideoSink(str(target), info) if self.draw else nullcontext()
+              ) as sink:
             for image in sv.get_video_frames_generator(
                     source.path, stride=stride):
                 result = self._run(image)
@@ -168,9 +125,6 @@ class Predictor(ABC):
                 if sink:
                     sink.write_frame(self._picture(image, result))
                 count += 1
-        finally:
-            if sink:
-                sink.__exit__(None, None, None)
         return Summary(info.width, info.height, count,
                        self._describe(total, count), time.time() - start)
 
@@ -210,7 +164,7 @@ class Predictor(ABC):
 
     def _run(self, image: np.ndarray) -> Any:
         """The result for a ``(H, W, 3)`` BGR image."""
-        return self.model.forward(next(self.model.preprocess([image])))[0].cpu()
+        return run(self.model, image)
 
     @abstractmethod
     def _picture(self, image: np.ndarray, result: Any) -> np.ndarray:
@@ -244,10 +198,6 @@ class Detector(Predictor):
                 dict(id=i, name=name)
                 for i, name in enumerate(self.classes, 1)])
 
-    def _run(self, image: np.ndarray) -> Any:
-        _, data = next(self.model.preprocess([image]))
-        return self.model.forward(data)[0].cpu()
-
     def _picture(self, image: np.ndarray, result: Any) -> np.ndarray:
         return self.model.visualize(
             [_rgb(image)], [result], return_vis=True,
@@ -259,9 +209,7 @@ class Detector(Predictor):
             found.scores >= self.threshold])
 
     def _json(self, result: Any) -> Dict[str, Any]:
-        content = self.model.pred2dict(result)
-        return dict(content, names=[self.classes[label]
-                                    for label in content['labels']])
+        return list_objects(self.model, self.classes, result)
 
     def _table(self, result: Any) -> Iterator[tuple]:
         content = self._json(result)
@@ -301,17 +249,15 @@ class Segmentor(Predictor):
     columns = ('file', 'class', 'pixels')
 
     def _labels(self, result: Any) -> np.ndarray:
-        """``(H, W)``"""
-        return result.pred_sem_seg.data[0].numpy()
+        return label_map(self.classes, result)
 
     def _picture(self, image: np.ndarray, result: Any) -> np.ndarray:
         return self.model.visualize(
             [_rgb(image)], [result], return_vis=True)[0][..., ::-1]
 
     def _count(self, result: Any) -> Counter:
-        labels, pixels = np.unique(self._labels(result), return_counts=True)
-        return Counter({self.classes[label]: int(number)
-                        for label, number in zip(labels, pixels)})
+        return Counter({item['name']: item['pixels'] for item in count_pixels(
+            self.classes, self._labels(result))})
 
     def _describe(self, total: Counter, frames: int) -> str:
         pixels = max(total.total(), 1)
@@ -325,9 +271,7 @@ class Segmentor(Predictor):
                ) -> None:
         super()._store(path, name, image, result)
         if self.form == 'png':
-            few = len(self.classes) <= 256
-            self._write_image(f'preds/{name}.png', self._labels(result).astype(
-                np.uint8 if few else np.uint16))
+            self._write_image(f'preds/{name}.png', self._labels(result))
 
 
 class Classifier(Predictor):
@@ -345,26 +289,20 @@ class Classifier(Predictor):
             _rgb(image), result, classes=self.classes, draw_gt=False
         )[..., ::-1]
 
-    def _best(self, result: Any) -> List[Tuple[str, float]]:
-        scores = self._scores(result)
-        return [(self.classes[i], float(scores[i]))
-                for i in np.argsort(-scores, kind='stable')[:5]]
-
     def _count(self, result: Any) -> Counter:
-        name, score = self._best(result)[0]
-        return Counter({name: score})
+        first = self._json(result)['classes'][0]
+        return Counter({first['name']: first['score']})
 
     def _describe(self, total: Counter, frames: int) -> str:
         return ', '.join(f'{score / frames:.2f} {name}' for name, score
                          in total.most_common(5))
 
     def _table(self, result: Any) -> Iterator[tuple]:
-        for name, score in self._best(result):
-            yield name, round(score, 4)
+        for item in self._json(result)['classes']:
+            yield item['name'], round(item['score'], 4)
 
     def _json(self, result: Any) -> Dict[str, Any]:
-        return dict(classes=[dict(name=name, score=score)
-                             for name, score in self._best(result)])
+        return dict(classes=best_classes(self.classes, self._scores(result)))
 
 
 class ExportedSegmentor(Segmentor):
@@ -391,10 +329,9 @@ class ExportedClassifier(Classifier):
         return result
 
     def _picture(self, image: np.ndarray, result: Any) -> np.ndarray:
-        name, score = self._best(result)[0]
-        return cv2.putText(image.copy(), f'{name} {score:.2f}', (5, 20),
-                           cv2.FONT_HERSHEY_SIMPLEX, 0.5, (255, 255, 255), 1,
-                           cv2.LINE_AA)
+        return cv2.putText(
+            image.copy(), self._describe(self._count(result), 1), (5, 20),
+            cv2.FONT_HERSHEY_SIMPLEX, 0.5, (255, 255, 255), 1, cv2.LINE_AA)
 
 
 def load_predictor(config: str, checkpoint: Optional[str],
@@ -427,9 +364,7 @@ def load_predictor(config: str, checkpoint: Optional[str],
     model = inferencer(cfg, checkpoint)
     kind = dict(DetInferencer=Detector, MMSegInferencer=Segmentor,
                 ImageClassificationInferencer=Classifier)[type(model).__name__]
-    meta = getattr(model.model, 'dataset_meta', None) or (
-        model.model._dataset_meta)
-    return kind(model, meta['classes'], **options)
+    return kind(model, dataset_meta(model)['classes'], **options)
 
 
 def refuse_panoptic(cfg: Config) -> None:

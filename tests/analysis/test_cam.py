@@ -18,6 +18,7 @@ from mmiformer.analysis.cam import (
     class_activation,
     find_method,
     predicted_class,
+    see,
 )
 from mmiformer.apis.inference import read_image
 
@@ -183,6 +184,9 @@ def test_a_segmentor_of_mmseg(configs, picture):
     assert counts[second] > 0
     assert predicted_class(model, data) == first
     assert predicted_class(model, data, background=first) == second
+    names = ['background' if i == first else str(i) for i in range(4)]
+    heat, title = see(model, seen, data, names)
+    assert heat.shape == seen.shape[:2] and title == str(second)
     assert_hirescam(model, data, second, lambda x: model.encode_decode(
         x, metas)[0, second][labels == second].sum())
     nn.init.zeros_(model.decode_head.conv_seg.weight)
@@ -217,6 +221,9 @@ def test_a_detector_of_mmdet(configs, picture):
     for layer in ('backbone', 'neck.fpn_convs.0'):
         assert_hirescam(model, data, label, score, layer)
     assert not len(samples[0].get('pred_instances', ()))
+    heat, title = see(model, seen, data, 'abcd')
+    assert heat.shape == (100, 128) and title == 'abcd'[label]
+    assert see(model, seen, data, 'abcd', 3) == (None, 'no d is seen')
     with pytest.raises(NotSeenError, match='class 3'):
         class_activation(model, data, 3)
     with pytest.raises(ValueError, match='rpn_cls runs 5 times'):

@@ -11,8 +11,9 @@ from dataclasses import replace
 import cv2
 import pytest
 import torch
-from conftest import ROOT, TINY
+from conftest import ROOT
 from mmengine.config import Config
+from small_configs import write_classifier
 
 from mmiformer.analysis import paper, reproduce
 from mmiformer.analysis.curves import METRIC, read_curve, read_run
@@ -292,20 +293,10 @@ def test_a_report_beside_the_curve(make_run, tmp_path, monkeypatch):
 def shapes(tmp_path_factory):
     """A folder with a config that learns in seconds, and a curve for it."""
     folder = tmp_path_factory.mktemp('curves')
-    (folder / 'small.py').write_text(f"""
-_base_ = {str(ROOT / 'configs/imagenet/iformer_s_shapes.py')!r}
-shapes = dict(train=96, val=48, size=64)
-model = dict(
-    backbone=dict(arch=dict(_delete_=True, **{TINY}), pretrain_img_size=64),
-    head=dict(in_channels=48))
-train_dataloader = dict(batch_size=16, num_workers=0, persistent_workers=False,
-                        dataset=dict(shapes=shapes))
-val_dataloader = dict(num_workers=0, persistent_workers=False,
-                      dataset=dict(shapes=shapes))
-test_dataloader = val_dataloader
+    write_classifier(folder / 'small.py', 96, 48, '''
 optim_wrapper = dict(optimizer=dict(lr=4e-3))
 auto_scale_lr = dict(base_batch_size=16)
-""")
+''')
     (folder / 'made_up.csv').write_text(
         'epoch,S_top1,S_train_loss\n0,55,1.0\n1,65,0.8\n')
     return folder

@@ -1,13 +1,9 @@
 """Exported files give the numbers of the frameworks, or are not written."""
-import contextlib
-import io
 import json
 import re
-import runpy
 import subprocess
 import sys
 from pathlib import Path
-from unittest import mock
 
 import cv2
 import numpy as np
@@ -15,25 +11,24 @@ import onnx
 import onnx_ir
 import pytest
 import torch
-from conftest import ROOT, golden_state, process_restored, refusal
+from conftest import ROOT, TINY, refusal, run_tool
 from mmengine.config import Config
-from mmengine.dataset import Compose, pseudo_collate
-from mmengine.registry import DefaultScope
 from PIL import Image
-from tiny_models import BACKBONE, build
+from tiny_models import BACKBONE, as_in_testing, build, picture
 
 from mmiformer.apis import export as exporting
 from mmiformer.apis.export import OPSET, NotProvedError, export, write
 from mmiformer.apis.exported import ExportedModel
 from mmiformer.apis.inference import load_model, read_meta
+from mmiformer.apis.predict import load_predictor
+from mmiformer.apis.sources import Source
 from mmiformer.config import load_config
 
 pytestmark = pytest.mark.filterwarnings('ignore')  # of the exporter
 
 CLASSES = ['circle', 'square', 'triangle']
-DEPTHS = dict(embed_dims=(16, 32, 32, 48), num_heads=(2, 4, 4, 6),
-              depths=(1, 1, 1, 1), attention_heads=(1, 2, 2, 5))
-SHALLOW = dict(BACKBONE, arch=DEPTHS)
+SHALLOW = dict(BACKBONE, arch=dict(
+    TINY, depths=(1, 1, 1, 1), attention_heads=(1, 2, 2, 5)))
 SHALLOW_FPN = dict(
     backbone=dict(SHALLOW, out_indices=(0, 1)),
     neck=dict(in_channels=[16, 32], num_outs=2),
@@ -62,25 +57,10 @@ def write_config(name, base, model, pipeline=()):
     return load_config(f'{name}.py'), f'{name}.pth'
 
 
-def as_in_testing(cfg, checkpoint, image):
+def as_tested(cfg, checkpoint, image):
     """What the framework predicts for an array in BGR order."""
     cv2.imwrite('tested.png', image)
-    with DefaultScope.overwrite_default_scope(cfg.default_scope):
-        pipeline = Compose([
-            step for step in cfg.test_dataloader.dataset.pipeline
-            if not step['type'].endswith('Annotations')])
-    with torch.no_grad():
-        return load_model(cfg, checkpoint).cpu().test_step(pseudo_collate([
-            pipeline(dict(img_path='tested.png', img_id=0))]))[0]
-
-
-def picture(height, width):
-    """Noise and large areas, whose labels are of both kinds."""
-    random = np.random.RandomState(0)
-    coarse = random.randint(0, 256, (4, 5, 3), np.uint8)
-    return cv2.addWeighted(
-        cv2.resize(coarse, (width, height)), 0.7,
-        random.randint(0, 256, (height, width, 3), np.uint8), 0.3, 0)
+    return as_in_testing(cfg, checkpoint, 'tested.png')
 
 
 def assert_same_labels(labels, sample):
@@ -91,13 +71,10 @@ def assert_same_labels(labels, sample):
     assert (labels == expected).mean() >= 0.999
 
 
-def run_tool(*arguments):
-    """In this process, which is faster; returns what is printed."""
-    stdout = io.StringIO()
-    with process_restored(), contextlib.redirect_stdout(stdout), (
-            mock.patch.object(sys, 'argv', ['export.py', *arguments])):
-        runpy.run_path(str(ROOT / 'tools' / 'export.py'), run_name='__main__')
-    return stdout.getvalue()
+@pytest.fixture(autouse=True)
+def _folder(tmp_path, monkeypatch):
+    """Tests write here."""
+    monkeypatch.chdir(tmp_path)
 
 
 @pytest.fixture(scope='module')
@@ -114,22 +91,33 @@ def classifier(folder):
             'cls', 'imagenet/iformer_s_shapes.py', dict(
                 backbone=dict(SHALLOW, out_indices=(1, )),
                 head=dict(in_channels=32)))
-        printed = run_tool('cls.py', weights, '--out', 'cls.onnx')
+        printed = run_tool('export.py', 'cls.py', weights, '--out', 'cls.onnx')
     return cfg, folder / weights, folder / 'cls.onnx', printed
 
 
-def test_scores_are_those_of_testing(classifier, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def test_scores_are_those_of_testing(classifier):
     cfg, weights, path, _ = classifier
     model = ExportedModel(path)
     image = picture(100, 80)
     scores = model(image)
     assert scores.shape == (3, ) and scores.dtype == np.float32
-    expected = as_in_testing(cfg, str(weights), image).pred_score.numpy()
+    expected = as_tested(cfg, str(weights), image).pred_score.numpy()
     assert np.ptp(expected) > 1e-4
     np.testing.assert_allclose(scores, expected, rtol=1e-5)
     # Not those of the image in the other channel order.
     assert np.abs(scores - model(image[..., ::-1])).max() > 1e-5
+
+
+def test_the_predictor_of_a_file(classifier):
+    model, image = ExportedModel(classifier[2]), picture(100, 80)
+    cv2.imwrite('a.png', image)
+    predictor = load_predictor(str(classifier[2]), None, out=Path('out'))
+    summary = predictor.predict(Source('a.png', 'a'))
+    scores = model(image)
+    assert summary.text == f'{scores.max():.2f} {CLASSES[scores.argmax()]}'
+    drawn = cv2.imread('out/vis/a.png')
+    assert drawn.shape == image.shape
+    assert (drawn[30:] == image[30:]).all() and (drawn != image).any()
 
 
 def test_what_the_file_says(classifier):
@@ -187,11 +175,10 @@ print(names['ExportedModel']({str(classifier[2])!r})(
         np.full((90, 70, 3), 99, np.uint8)), rtol=1e-5)
 
 
-def test_the_lines_in_the_docs(classifier, tmp_path, monkeypatch, capsys):
+def test_the_lines_in_the_docs(classifier, capsys):
     text = (ROOT / 'docs' / 'export.md').read_text()
     block, = re.findall(r'```python\n(import json.*?)```', text, re.DOTALL)
     assert len([line for line in block.splitlines() if line]) == 10
-    monkeypatch.chdir(tmp_path)
     Path('model.onnx').write_bytes(classifier[2].read_bytes())
     image = picture(64, 64)  # of the file's size, since Pillow resizes others
     Image.fromarray(image[..., ::-1].copy()).save('photo.jpg', format='png')
@@ -202,9 +189,8 @@ def test_the_lines_in_the_docs(classifier, tmp_path, monkeypatch, capsys):
     assert CLASSES[expected] in capsys.readouterr().out
 
 
-def test_label_maps_are_those_of_testing(tmp_path, monkeypatch):
+def test_label_maps_are_those_of_testing():
     """At the size of the image, which is resized before and after."""
-    monkeypatch.chdir(tmp_path)
     cfg, weights = write_config(
         'seg', 'fpn_ade20k/iformer_s_shapes.py',
         SHALLOW_FPN, [dict(type='Resize', scale=(90, 67), keep_ratio=False)])
@@ -219,12 +205,15 @@ def test_label_maps_are_those_of_testing(tmp_path, monkeypatch):
     image = picture(100, 141)
     labels = model(image)
     assert labels.dtype == np.uint8
-    assert_same_labels(labels, as_in_testing(cfg, weights, image))
+    assert_same_labels(labels, as_tested(cfg, weights, image))
+    load_predictor('seg.onnx', None, out=Path('out')).predict(
+        Source('tested.png', 'a'))
+    assert (cv2.imread('out/preds/a.png', 0) == labels).all()
+    assert cv2.imread('out/vis/a.png').shape == image.shape
 
 
-def test_maps_of_a_backbone_at_any_size(tmp_path, monkeypatch):
+def test_maps_of_a_backbone_at_any_size():
     """Of a detector, whose preprocessor would pad them."""
-    monkeypatch.chdir(tmp_path)
     cfg, weights = write_config(
         'det', 'mask_rcnn/iformer_s_shapes.py', dict(
             backbone=dict(SHALLOW, out_indices=(0, )),
@@ -253,8 +242,7 @@ def test_maps_of_a_backbone_at_any_size(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.parametrize('name', ['fpn', 'upernet'])
-def test_segmentors_at_any_size(name, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def test_segmentors_at_any_size(name, monkeypatch):
     steps = [dict(type='Resize', scale=(200, 96), keep_ratio=True)]
     cfg, weights = write_config(*dict(
         fpn=('fpn', 'fpn_ade20k/iformer_s_shapes.py',
@@ -266,7 +254,7 @@ def test_segmentors_at_any_size(name, tmp_path, monkeypatch):
     model = ExportedModel('any.onnx')
     for size in ((100, 141), (333, 120), (50, 50)):
         image = picture(*size)
-        assert_same_labels(model(image), as_in_testing(cfg, weights, image))
+        assert_same_labels(model(image), as_tested(cfg, weights, image))
     if name == 'fpn':  # mmseg's upsampling makes a constant of its size
         monkeypatch.setattr(exporting, 'make_exportable', lambda model: None)
         with pytest.raises((NotProvedError, ValueError)):
@@ -275,8 +263,7 @@ def test_segmentors_at_any_size(name, tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_upernet_and_windows_at_a_fixed_size(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def test_upernet_and_windows_at_a_fixed_size():
     model = dict(UPERNET, backbone=dict(
         SHALLOW, window_size=(4, 2, 2, None)))
     cfg, weights = write_config(
@@ -285,16 +272,14 @@ def test_upernet_and_windows_at_a_fixed_size(tmp_path, monkeypatch):
     export(cfg, weights, Path('fixed.onnx'))
     image = picture(90, 120)
     assert_same_labels(ExportedModel('fixed.onnx')(image),
-                       as_in_testing(cfg, weights, image))
+                       as_tested(cfg, weights, image))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize('opset', [18, 20, 23])
-def test_the_published_size(opset, tmp_path, monkeypatch, released_small,
-                            released_keys):
+def test_the_published_size(opset, released_small):
     """iFormer-S with the head and the goldens' weights: 224, the crop."""
-    monkeypatch.chdir(tmp_path)
-    torch.save(golden_state('small', released_keys), 'iformer_small.pth')
+    torch.save(released_small, 'iformer_small.pth')
     cfg = load_config(str(ROOT / 'configs/imagenet/iformer_s_300e.py'))
     export(cfg, 'iformer_small.pth', Path('small.onnx'), opset=opset)
     operators = {node.op_type for node in onnx.load('small.onnx').graph.node}
@@ -302,15 +287,14 @@ def test_the_published_size(opset, tmp_path, monkeypatch, released_small,
     model = ExportedModel('small.onnx')
     assert model.classes[:1] == ['tench, Tinca tinca']
     image = picture(300, 401)
-    expected = as_in_testing(cfg, 'iformer_small.pth', image)
+    expected = as_tested(cfg, 'iformer_small.pth', image)
     np.testing.assert_allclose(
         model(image), expected.pred_score.numpy(), rtol=1e-3, atol=1e-7)
 
 
 @pytest.fixture
-def program(tmp_path, monkeypatch):
+def program():
     """A program of one layer, an image for it and its output."""
-    monkeypatch.chdir(tmp_path)
     torch.manual_seed(0)
 
     class Layer(torch.nn.Conv2d):
@@ -360,8 +344,7 @@ def refused(cfg, weights='none.pth', **options):
     return str(error.value)
 
 
-def test_a_detector_is_refused(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def test_a_detector_is_refused():
     line = refusal('export.py', ROOT / 'configs/mask_rcnn/iformer_s_1x.py',
                    'none.pth', '--out', 'x.onnx')
     assert 'MaskRCNN' in line and '--part backbone' in line
@@ -370,8 +353,7 @@ def test_a_detector_is_refused(tmp_path, monkeypatch):
                                'x.onnx', '--size', '0', '64')
 
 
-def test_what_cannot_be_exported_is_refused(configs, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def test_what_cannot_be_exported_is_refused(configs):
     config = configs / 'fpn_ade20k/iformer_s_shapes.py'
     cfg = load_config(str(config))
     cfg.default_scope = 'mmpose'
@@ -396,8 +378,7 @@ def test_what_cannot_be_exported_is_refused(configs, tmp_path, monkeypatch):
     assert 'Pad' in refused(cfg, weights)
 
 
-def test_a_head_without_softmax_is_refused(configs, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def test_a_head_without_softmax_is_refused(configs):
     cfg, weights = write_config(
         'multi', configs / 'imagenet/iformer_s_shapes.py', dict(
             backbone=dict(SHALLOW, out_indices=(3, )),
@@ -406,8 +387,7 @@ def test_a_head_without_softmax_is_refused(configs, tmp_path, monkeypatch):
     assert 'MultiLabelLinearClsHead' in refused(cfg, weights)
 
 
-def test_missing_packages_are_named(configs, monkeypatch, tmp_path):
-    monkeypatch.chdir(tmp_path)
+def test_missing_packages_are_named(configs, monkeypatch):
     monkeypatch.setattr(exporting, 'find_spec', lambda name: None)
     cfg = load_config(str(configs / 'imagenet/iformer_s_shapes.py'))
     with pytest.raises(ImportError, match='onnx, onnxscript, onnxruntime.*'
@@ -418,49 +398,13 @@ def test_missing_packages_are_named(configs, monkeypatch, tmp_path):
         ExportedModel('x.onnx')
 
 
-def test_slide_is_said(configs, tmp_path, monkeypatch, log):
-    monkeypatch.chdir(tmp_path)
+def test_slide_is_said(configs, log):
     cfg, weights = write_config(
         'seg', configs / 'fpn_ade20k/iformer_s_shapes.py', dict(
             backbone=SHALLOW, neck=dict(in_channels=[16, 32, 32, 48]),
             test_cfg=dict(mode='slide', crop_size=(64, 64), stride=(32, 32))))
     exporting.check_model(load_model(cfg, weights), 'segmentation', {}, False)
     assert any("'slide'" in line and 'whole' in line for line in log)
-
-
-def test_the_default_size(configs):
-    sizes = {str(path): exporting.default_size(load_config(str(path)))
-             for path in map(configs.joinpath, (
-                 'imagenet/iformer_s_300e.py', 'imagenet/iformer_s_384_ft.py',
-                 'imagenet/iformer_s_shapes.py', 'fpn_ade20k/iformer_s_80k.py',
-                 'fpn_ade20k/iformer_s_shapes.py',
-                 'mask_rcnn/iformer_s_1x.py'))}
-    assert [*sizes.values()] == [(224, 224), (384, 384), (64, 64), (512, 512),
-                                 (128, 128), (800, 1344)]
-
-
-@pytest.mark.parametrize('config', [
-    'imagenet/iformer_s_300e.py', 'imagenet/iformer_s_384_ft.py',
-    'imagenet/iformer_s_shapes.py', 'fpn_ade20k/iformer_s_80k.py',
-    'upernet_ade20k/iformer_s_160k.py'])
-@pytest.mark.parametrize('size', [(480, 640), (641, 333), (200, 150)])
-def test_images_are_resized_as_in_testing(config, size, configs, tmp_path):
-    """Pixel by pixel, by the steps that a file for any size stores."""
-    cfg = load_config(str(configs / config))
-    task = exporting.find_task(cfg, 'model')
-    steps = json.loads(json.dumps(exporting.resize_steps(cfg, task, None)))
-    image = picture(*size)
-    cv2.imwrite(str(tmp_path / 'image.png'), image)
-    with DefaultScope.overwrite_default_scope(cfg.default_scope):
-        pipeline = Compose([
-            step for step in cfg.test_dataloader.dataset.pipeline
-            if not step['type'].endswith('Annotations')])
-        expected = pipeline(dict(img_path=str(tmp_path / 'image.png')))
-    model = ExportedModel.__new__(ExportedModel)
-    model._steps = steps
-    prepared = model.prepare(image)
-    np.testing.assert_array_equal(
-        prepared[0][::-1], expected['inputs'].numpy())
 
 
 def test_a_single_logit_is_compared_with_a_threshold():

@@ -12,22 +12,18 @@ import pytest
 import torch
 from conftest import refusal
 from mmengine.config import Config
-from mmengine.dataset import Compose, pseudo_collate
 from mmengine.logging import HistoryBuffer
-from mmengine.registry import DefaultScope
 from pycocotools.coco import COCO
-from tiny_models import save
+from tiny_models import as_in_testing, save
 
 import mmiformer
-from mmiformer.apis import predict as predicting
-from mmiformer.apis.inference import load_model
+from mmiformer.apis import sources
 from mmiformer.apis.predict import (
     NotReadError,
-    Source,
-    find_sources,
     load_predictor,
     refuse_panoptic,
 )
+from mmiformer.apis.sources import Source, find_sources
 from mmiformer.config import load_config
 
 
@@ -55,22 +51,10 @@ def video(tmp_path, monkeypatch):
     return 'clip.avi'
 
 
-def as_in_testing(config, checkpoint, path):
-    """What tools/test.py computes for an image: the test pipeline and
-    test_step, without an inferencer."""
-    cfg = Config.fromfile(config)
-    model = load_model(cfg, checkpoint)
-    with DefaultScope.overwrite_default_scope(cfg.default_scope):
-        pipeline = Compose([step for step in cfg.test_pipeline
-                            if not step['type'].endswith('Annotations')])
-    with torch.no_grad():
-        return model.test_step(pseudo_collate([
-            pipeline(dict(img_path=path, img_id=0))]))[0].cpu()
-
-
 def test_boxes_and_masks_are_those_of_testing(configs, images):
     config, weights = save(configs, 'mask_rcnn', 'det')
-    expected = as_in_testing(config, weights, 'in/a.png').pred_instances
+    expected = as_in_testing(
+        Config.fromfile(config), weights, 'in/a.png').pred_instances
     inferencer = mmiformer.inferencer(config, weights)
     assert type(inferencer).__name__ == 'DetInferencer'
     found = inferencer('in/a.png', return_datasamples=True)['predictions'][0]
@@ -97,8 +81,8 @@ def test_boxes_and_masks_are_those_of_testing(configs, images):
 
 def test_label_maps_are_those_of_testing(configs, images):
     config, weights = save(configs, 'fpn_ade20k', 'seg')
-    expected = as_in_testing(
-        config, weights, 'in/a.png').pred_sem_seg.data[0].numpy()
+    sample = as_in_testing(Config.fromfile(config), weights, 'in/a.png')
+    expected = sample.pred_sem_seg.data[0].numpy()
     inferencer = mmiformer.inferencer(config, weights)
     assert type(inferencer).__name__ == 'MMSegInferencer'
     np.testing.assert_array_equal(
@@ -120,7 +104,8 @@ def test_label_maps_are_those_of_testing(configs, images):
 
 def test_scores_are_those_of_testing(configs, images):
     config, weights = save(configs, 'imagenet', 'cls')
-    expected = as_in_testing(config, weights, 'in/a.png').pred_score.numpy()
+    expected = as_in_testing(
+        Config.fromfile(config), weights, 'in/a.png').pred_score.numpy()
     inferencer = mmiformer.inferencer(config, weights)
     assert type(inferencer).__name__ == 'ImageClassificationInferencer'
     found = inferencer('in/a.png')[0]
@@ -188,7 +173,7 @@ def test_every_input_has_a_name_of_its_own(images):
 
 def test_missing_packages_are_named(monkeypatch, tmp_path):
     """Before anything is predicted."""
-    monkeypatch.setattr(predicting, 'find_spec', lambda name: None)
+    monkeypatch.setattr(sources, 'find_spec', lambda name: None)
     line = refusal('predict.py', 'a.py', 'a.pth', 'a.jpg', 'clip.MP4')
     assert 'supervision' in line and 'mmiformer[predict]' in line
     monkeypatch.setitem(sys.modules, 'onnxruntime', None)

@@ -99,14 +99,6 @@ def test_by_default_a_second_size_ends_recompiling():
     assert seen == [1, 2, 3, 3, 3, 3, 3, 3]
 
 
-@pytest.mark.slow
-def test_training_has_no_graph_break():
-    models = pair(CFG, drop_path_rate=0.)
-    x = torch.rand(2, 3, 72, 56)
-    assert_close([model(x) for model in models])
-    assert graphs() == 1
-
-
 def test_a_compiled_backbone_is_copied_and_stored_like_any():
     """As EMA hooks and checkpoints do."""
     plain, compiled = (model.eval() for model in pair(True))

@@ -48,7 +48,7 @@ def test_every_size_equals_the_reference(arch):
 # In double precision, so that what is left is a difference in definition.
 @pytest.mark.parametrize('size', [
     (64, 64), (1, 1), (2, 3), (33, 57), (96, 40), (40, 96), (100, 36),
-    (161, 31), (5, 224)])
+    (161, 31), (5, 224), (32, 128)])  # as many positions as 64x64 has
 @torch.no_grad()
 def test_any_image_equals_the_reference(tiny_pair, size):
     ours, reference = (model.double().eval() for model in tiny_pair)

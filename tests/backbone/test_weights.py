@@ -94,36 +94,28 @@ def test_released_weights(released_small, log):
     lambda weights: dict(state_dict={
         f'module.backbone.{k}': v for k, v in weights.items()}),
 ], ids=['plain', 'state_dict', 'model', 'backbone.', 'module.backbone.'])
-@pytest.mark.parametrize('load', ['load_state_dict', 'init_cfg'])
+@pytest.mark.parametrize('load', ['load_state_dict', 'init_cfg', 'load_from'])
 def test_every_wrapping(wrap, load, released, tiny, tmp_path, log):
-    checkpoint = wrap(dict(released))
+    checkpoint, path = wrap(dict(released)), str(tmp_path / 'weights.pth')
+    torch.save(checkpoint, path)
+    model = IFormer(**tiny, init_cfg=dict(type='Pretrained', checkpoint=path))
     if load == 'load_state_dict':
-        model = IFormer(**tiny)
         model.load_state_dict(checkpoint)
-    else:
-        torch.save(checkpoint, tmp_path / 'weights.pth')
-        model = IFormer(**tiny, init_cfg=dict(
-            type='Pretrained', checkpoint=str(tmp_path / 'weights.pth')))
+    elif load == 'init_cfg':
         model.init_weights()
+    else:
+        runner = make_runner(Detector(), tmp_path, load_from=path)
+        runner.load_or_resume()
+        model = runner.model.backbone
     check_equals_released(model, released)
+    if load == 'load_from':  # this runner logs errors alone
+        return
     (line, ) = [line for line in log if 'loaded' in line]
     count = len(released) - 2
     assert f'loaded {count} of {count} tensors' in line
     assert 'dropped head.weight, head.bias' in line
     assert 'stages.0.out_norm.weight' in line  # not in it, and said so
     assert 'resized' not in line
-
-
-@pytest.mark.parametrize('wrap', [
-    dict, lambda weights: dict(model=weights),
-    lambda weights: {f'backbone.{k}': v for k, v in weights.items()},
-], ids=['plain', 'model', 'backbone.'])
-def test_load_from(wrap, released, tmp_path):
-    torch.save(wrap(dict(released)), tmp_path / 'weights.pth')
-    runner = make_runner(Detector(), tmp_path,
-                         load_from=str(tmp_path / 'weights.pth'))
-    runner.load_or_resume()
-    check_equals_released(runner.model.backbone, released)
 
 
 @pytest.mark.parametrize('prefix', ['', 'module.', 'student.',
@@ -155,13 +147,6 @@ def test_a_trained_detector_starts_another(released, tmp_path):
         second = Detector(init_cfg=init_cfg)
         second.init_weights()
         check_equals_released(second.backbone, released)
-
-
-def test_state_dict_round_trip_is_strict(tiny):
-    first, second = IFormer(**tiny), IFormer(**tiny)
-    assert second.load_state_dict(first.state_dict()).missing_keys == []
-    for name, value in second.state_dict().items():
-        assert torch.equal(value, first.state_dict()[name])
 
 
 def test_an_output_norm_that_the_model_lacks_is_dropped(released, tiny, log):

@@ -2,21 +2,17 @@
 import json
 
 import damages as d
-import pytest
 from conftest import call, refusal
 
 
-@pytest.mark.parametrize('family, victim, title', [
-    ('coco', 'images/training/00003.jpg', 'truncated or damaged'),
-    ('seg', 'annotations/validation/00001.png', 'label maps that are damaged'),
-    ('cls', 'crops/training/*/*.jpg', 'truncated or damaged')])
-def test_errors(family, victim, title, bases, root, tmp_path):
-    path = next(root.glob(victim))
+def test_errors(bases, root, tmp_path):
+    path = root / 'annotations/validation/00001.png'
     path.write_bytes(path.read_bytes()[:-100])
-    d.configure(bases(family), root).dump(tmp_path / 'c.py')
+    d.configure(bases('seg'), root).dump(tmp_path / 'c.py')
     output = call('check_dataset.py', tmp_path / 'c.py', '--out',
                   tmp_path / 'out.json', check=False)
-    assert '1 errors, 0 notes' in output and title in output
+    assert '1 errors, 0 notes' in output and (
+        'label maps that are damaged' in output)
     assert str(path) in output and 'Traceback' not in output
     report = json.loads((tmp_path / 'out.json').read_text())
     assert report['errors'] == 1 and len(report['faults']) == 1
@@ -37,11 +33,3 @@ def test_notes_alone_pass(bases, root, tmp_path):
         'check_dataset.py', config, '--out', config / 'report.json')
 
 
-def test_training_says_what_is_missing_without_a_trace(bases, root, tmp_path):
-    d.configure(bases('coco'), root).dump(tmp_path / 'c.py')
-    path = root / 'annotations/instances_training.json'
-    path.unlink()
-    output = refusal('train.py', tmp_path / 'c.py', '--work-dir',
-                     tmp_path / 'w')
-    assert output.startswith('error: ') and str(path) in output
-    assert not (tmp_path / 'w').exists()

@@ -6,9 +6,9 @@ import sys
 import cv2
 import numpy as np
 import pytest
-from mmengine.config import Config
-from mmengine.registry import DATASETS, init_default_scope
+from mmengine.registry import DATASETS
 from pycocotools.coco import COCO
+from tiny_models import load_in_scope
 
 from mmiformer.datasets import CLASSES, make_shapes
 from mmiformer.datasets.shapes import draw_scene
@@ -137,8 +137,7 @@ def test_two_processes_at_once(tmp_path, monkeypatch):
 @pytest.mark.parametrize('folder', ['mask_rcnn', 'fpn_ade20k', 'imagenet'])
 def test_configs_build_the_data_sets(folder, configs, tmp_path, root):
     """Each framework's class generates its files, and reads what it has to."""
-    cfg = Config.fromfile(configs / folder / 'iformer_s_shapes.py')
-    init_default_scope(cfg.default_scope)
+    cfg = load_in_scope(configs / folder / 'iformer_s_shapes.py')
     cfg.val_dataloader.dataset.update(
         data_root=str(tmp_path / 'shapes'), shapes=SMALL)
     dataset = DATASETS.build(cfg.val_dataloader.dataset)

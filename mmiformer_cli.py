@@ -1,14 +1,23 @@
-"""The command ``mmiformer``: a word for each of the tools."""
+"""The command ``mmiformer``: a word for each of the tools.
+
+Beside the package, not in it, so that ``mmiformer env`` also answers where
+``import mmiformer`` fails, because torch or mmengine do.
+"""
 import ast
 import sys
 from difflib import get_close_matches
-from importlib.util import module_from_spec, spec_from_file_location
+from importlib.util import (
+    find_spec,
+    module_from_spec,
+    spec_from_file_location,
+)
 from pathlib import Path
 from typing import Dict
 
-from .zoo import CONFIGS
-
-TOOLS = CONFIGS.parent / 'tools'
+PACKAGE = Path(find_spec('mmiformer').origin).parent  # without its import
+TOOLS = PACKAGE / '.mim' / 'tools'
+if not TOOLS.is_dir():  # a checkout that is not installed
+    TOOLS = PACKAGE.parent / 'tools'
 WORDS = dict(check='check_dataset', flops='get_flops')  # others: their files'
 
 
