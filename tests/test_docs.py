@@ -18,13 +18,13 @@ import pytest
 import torch
 from conftest import ROOT
 from mmengine.config import Config
-from mmiformer_cli import find_tools
 
 from mmiformer import overrides
 from mmiformer.checks import CheckContext
 from mmiformer.checks.settings import check_settings
 from mmiformer.config import add_cfg_options, load_config, walk
 from mmiformer.overrides import takes
+from mmiformer_cli import find_tools
 
 DOCUMENTS = ['README.md', *(f'docs/{path.name}' for path in sorted(
     ROOT.glob('docs/*.md')) if path.name != 'commands.md')]  # of the tools' own
