@@ -142,8 +142,9 @@ def test_what_the_wheel_has(site):
 
 
 @pytest.mark.parametrize('kind, package, launcher', [
-    ('one line', 'mmdet', 'mmdet'), ('by path', 'mmseg', 'mmseg'),
+    ('by path', 'mmseg', 'mmseg'),
     *(pytest.param(*case, marks=pytest.mark.slow) for case in (
+        ('one line', 'mmdet', 'mmdet'),
         ('one line', 'mmseg', 'mmseg'), ('by path', 'mmdet', 'mmdet'),
         ('by name', 'mmdet', 'mmiformer'), ('by name', 'mmseg', 'mmiformer')))
 ])

@@ -73,7 +73,12 @@ def train_a_step(cfg):
     return {name: value.item() for name, value in losses.items()}, gradients
 
 
-@pytest.mark.parametrize('name', PARAMETERS)
+SLOW_PEERS = [
+    name if name in OURS else pytest.param(name, marks=pytest.mark.slow)
+    for name in PARAMETERS]
+
+
+@pytest.mark.parametrize('name', SLOW_PEERS)
 def test_random_weights_and_all_is_trained(name, data):
     cfg = read(name, data)
     assert find_pretrained(cfg) == []
@@ -92,9 +97,7 @@ def test_the_check_passes(name, data):
     assert [line.split(':')[0] for line in report.read] == [*SPLITS]
 
 
-@pytest.mark.parametrize('name', [
-    name if name in OURS else pytest.param(name, marks=pytest.mark.slow)
-    for name in PARAMETERS])
+@pytest.mark.parametrize('name', SLOW_PEERS)
 def test_a_step_reaches_every_parameter(name, data):
     losses, gradients = train_a_step(read(name, data))
     assert all(np.isfinite(value) and value > 0 for key, value in

@@ -145,6 +145,7 @@ def test_every_sample_is_tested_once(config, alone, tmp_path):
         assert tested[metric] == validated[metric] > 0
 
 
+@pytest.mark.slow
 def test_killed_processes_end_the_job_and_it_resumes(
         config, untouched, tmp_path):
     """SIGKILL, and torchrun restarts them; SIGKILL again, and it gives up;
