@@ -27,8 +27,8 @@ def install(folder: Path) -> Path:
     for name in ('mmiformer', 'configs', 'tools'):
         shutil.copytree(ROOT / name, source / name,
                         ignore=shutil.ignore_patterns('.mim', '__pycache__'))
-    for name in ('LICENSE', 'MANIFEST.in', 'README.md', 'model-index.yml',
-                 'pyproject.toml', 'setup.py'):
+    for name in ('LICENSE', 'MANIFEST.in', 'README.md', 'mmiformer_cli.py',
+                 'model-index.yml', 'pyproject.toml', 'setup.py'):
         shutil.copy(ROOT / name, source)
     build('sdist', source)
     with tarfile.open(next(folder.glob('*.tar.gz'))) as file:

@@ -18,12 +18,14 @@ import pytest
 import torch
 from conftest import ROOT, golden_state
 from installed import install
-from tiny_models import save
+from tiny_models import build, save
 
 import mmiformer
 from mmiformer.apis.exported import ExportedModel
+from mmiformer.config import load_config
+from mmiformer.datasets.shapes import make_shapes
 
-# By their word, in the order of the pages.
+# By their word. Those of training and testing are parsed by test_docs.py.
 TYPED = dict(
     predict=[
         'mmiformer predict CONFIG CHECKPOINT photo.jpg folder/ clip.mp4 '
@@ -32,7 +34,9 @@ TYPED = dict(
         'mmiformer://iformer_small photo.jpg',
         'mmiformer predict model.onnx photo.jpg',
         'mmiformer predict CONFIG CHECKPOINT photo.jpg folder/ clip.mp4 '
-        '--out out/'],
+        '--out out/',
+        'mmiformer predict mask_rcnn/iformer_s_shapes '
+        'work_dirs/demo/mask_rcnn/epoch_2.pth data/shapes/images/validation'],
     export=[
         'mmiformer export CONFIG CHECKPOINT --out model.onnx',
         'mmiformer export CONFIG CHECKPOINT --out model.onnx --size 800 1280',
@@ -44,9 +48,6 @@ TYPED = dict(
         'mmiformer web CONFIG CHECKPOINT',
         'mmiformer web configs/imagenet/iformer_s_300e.py '
         'mmiformer://iformer_small'])
-AFTER_THE_DEMO = (
-    'mmiformer predict mask_rcnn/iformer_s_shapes '
-    'work_dirs/demo/mask_rcnn/epoch_2.pth data/shapes/images/validation')
 KINDS = dict(det='mask_rcnn', seg='fpn_ade20k', cls='imagenet')
 FEW = '''
 shapes = dict(train=4, val=3, size=64)
@@ -60,9 +61,8 @@ def test_the_pages_have_these_lines():
     found = {word: set() for word in TYPED}
     for page in (ROOT / 'README.md', *(ROOT / 'docs').glob('*.md')):
         for line in re.findall(r'^mmiformer .*', page.read_text(), re.M):
-            if line.split()[1] in TYPED:
-                found[line.split()[1]].add(line)
-    found['predict'].remove(AFTER_THE_DEMO)  # typed by hand: trained weights
+            if (word := line.split()[1]) in TYPED:
+                found[word].add(line)
     assert found == {word: set(lines) for word, lines in TYPED.items()}
 
 
@@ -135,7 +135,7 @@ def test_predictions(run, model, photo, server):
         cv2.imwrite(f'folder/{"sub/" * (i > 1)}{i}.png', frame)
         writer.write(frame)
     writer.release()
-    whole, _, _, short = map(fill, TYPED['predict'])
+    whole, _, _, short, _ = map(fill, TYPED['predict'])
     printed = run(whole.replace('https://host', server.url))
     lines = [line for line in printed.splitlines() if ' 128x96' in line]
     names = ['photo', '0', '1', 'sub/2', 'x']
@@ -179,6 +179,22 @@ def test_a_classifier(run, photo, released):
     assert (best[0]['name'], len(best)) == (name, 5)
     assert best[0]['score'] == pytest.approx(score, rel=1e-4)
     assert cv2.imread('outputs/vis/photo.jpg').shape == (96, 128, 3)
+
+
+@pytest.mark.slow
+def test_after_the_demo(run):
+    line = TYPED['predict'][4]
+    _, _, config, checkpoint, images = line.split()
+    make_shapes('data/shapes')
+    Path(checkpoint).parent.mkdir(parents=True)
+    cfg = load_config(mmiformer.config_path(config))
+    torch.save(build(cfg).state_dict(), checkpoint)
+    assert '00001.jpg 128x128: ' in run(line)
+    expected = mmiformer.inferencer(config, checkpoint)(
+        f'{images}/00001.jpg')['predictions'][0]
+    assert len(expected['scores']) > 3
+    found = read('outputs/preds/00001.json')
+    assert {key: found[key] for key in expected} == expected
 
 
 @pytest.mark.slow

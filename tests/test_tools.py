@@ -14,6 +14,7 @@ import torch
 from conftest import ROOT, call, refusal
 from mmengine.config import Config
 from small_configs import write_config
+from torch.distributed.elastic.utils.distributed import get_free_port
 
 from mmiformer.apis.inference import class_names, load_model
 from mmiformer.backbone.hub import read_checkpoint
@@ -278,12 +279,13 @@ def test_torchrun_takes_what_the_scripts_pass(script, arguments, tmp_path):
         'import json, os, sys\n'
         'json.dump([sys.argv[1:], os.environ["WORLD_SIZE"],'
         ' os.environ["MASTER_PORT"]], open("said.json", "w"))')
+    port = str(get_free_port())  # another suite may run on this machine
     subprocess.run(
         ['bash', tools / script, *arguments, '1', '--resume'], check=True,
-        cwd=tmp_path, env=dict(os.environ, PORT='29617', MAX_RESTARTS='2',
+        cwd=tmp_path, env=dict(os.environ, PORT=port, MAX_RESTARTS='2',
                                PATH=path_with_torchrun()))
     assert json.loads((tmp_path / 'said.json').read_text()) == [
-        [*arguments, '--launcher', 'pytorch', '--resume'], '1', '29617']
+        [*arguments, '--launcher', 'pytorch', '--resume'], '1', port]
 
 
 def path_with_torchrun():
