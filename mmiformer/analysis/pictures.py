@@ -54,7 +54,8 @@ def draw_pairs(path: Path, title: str, rows: List[List], draw,
         palette: Their colours, RGB.
     """
     height = -(-len(rows) // 2)
-    inches = 2.1 * height + 0.9
+    ratio = max(image.shape[0] / image.shape[1] for image, *_ in rows)
+    inches = (1.8 * ratio + 0.3) * height + 0.9
     figure, axes = _grid(height, 6, (12, inches))
     for number, (image, truth, prediction) in enumerate(rows):
         line = axes[number // 2, 3 * (number % 2):][:3]

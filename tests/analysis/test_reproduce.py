@@ -61,7 +61,7 @@ def test_rows_expect_what_is_printed(configs, make_run):
     readme = (ROOT / 'README.md').read_text()
     for name, row in ROWS.items():
         cfg = Config.fromfile(configs / row.config)
-        if name.startswith('shapes'):
+        if row.source == 'ours, measured':
             assert all(f' {x}' in readme for x in row.expected.values())
             continue
         assert make_run(name).gpus == 8 and not make_run(name).warnings()
