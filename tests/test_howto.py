@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, run_tool
+from conftest import ROOT, call, run_tool
 from huggingface_hub import ModelCard
 from mmengine.utils import get_installed_path
 from PIL import Image
@@ -55,17 +55,19 @@ def analyse(framework, tool, *words):
                    stdout=subprocess.DEVNULL)
 
 
+@pytest.mark.slow
 def test_losses_in_tensorboard(model):
-    """As in the JSON log, which is still written."""
+    """As in the JSON log, which is still written. In a process of its own: a
+    visualizer of that name is made once in a process."""
     events = pytest.importorskip(
         'tensorboard.backend.event_processing.event_accumulator')
     config, _ = model('fpn_ade20k', 'seg')
     backends = re.search(r'^visualizer = .*', PAGE, re.M | re.S)[0]
     with open(config, 'a') as file:
         file.write(backends[:backends.index('```')])
-    run_tool('train.py', config, '--work-dir', 'work', '--cfg-options',
-             'train_cfg.max_iters=2', 'train_cfg.val_interval=2',
-             'default_hooks.logger.interval=1')
+    call('train.py', config, '--work-dir', 'work', '--cfg-options',
+         'train_cfg.max_iters=2', 'train_cfg.val_interval=2',
+         'default_hooks.logger.interval=1')
     log, = Path('work').glob('*/vis_data/scalars.json')
     expected = [json.loads(line)['loss'] for line in log.read_text(
         ).splitlines() if '"loss"' in line]
