@@ -247,13 +247,14 @@ class IFormer(BaseModule):
         Every step is an identity: BatchNorm is folded into the convolution
         before it, layer scale into the layer before it, and the fusion's
         addition into its kernel; on a CPU, GELU and residuals are fused into
-        linear layers. Outputs stay the same to 3e-5 of a map's deviation.
+        the layers, whose weights are reordered for its kernels. Outputs stay the same to 3e-5 of a map's deviation.
         A folded network can neither be trained nor load weights.
         """
         if self.deployed:
             return
         self.eval()
-        for module in list(self.modules())[1:]:
+        # Parts first: a stem, too, copies its convolutions.
+        for module in reversed(list(self.modules())[1:]):
             if hasattr(module, 'switch_to_deploy'):
                 module.switch_to_deploy()
         self.requires_grad_(False)

@@ -8,7 +8,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torch.utils.checkpoint import checkpoint
 
 from .mixer import InceptionMixer
-from .products import Linear
+from .products import Convolution, Linear
 
 LAYER_NORM_EPS = 1e-6  # as in the released network
 BATCH_NORMS = {'BN': nn.BatchNorm2d, 'SyncBN': nn.SyncBatchNorm}
@@ -33,9 +33,9 @@ class Stem(nn.Module):
 
     def __init__(self, in_channels: int, dim: int, norm_cfg: dict) -> None:
         super().__init__()
-        self.proj1 = nn.Conv2d(in_channels, dim // 2, 3, stride=2, padding=1)
+        self.proj1 = Convolution(in_channels, dim // 2, 3, stride=2, padding=1)
         self.norm1 = build_batch_norm(norm_cfg, dim // 2)
-        self.proj2 = nn.Conv2d(dim // 2, dim, 3, stride=2, padding=1)
+        self.proj2 = Convolution(dim // 2, dim, 3, stride=2, padding=1)
         self.norm2 = build_batch_norm(norm_cfg, dim)
 
     def forward(self, x: Tensor) -> Tensor:  # (B, C_in, H, W)
@@ -58,7 +58,7 @@ class PatchEmbed(nn.Module):
 
     def __init__(self, in_channels: int, dim: int, norm_cfg: dict) -> None:
         super().__init__()
-        self.proj = nn.Conv2d(in_channels, dim, 3, stride=2, padding=1)
+        self.proj = Convolution(in_channels, dim, 3, stride=2, padding=1)
         self.norm = build_batch_norm(norm_cfg, dim)
 
     def forward(self, x: Tensor) -> Tensor:  # (B, C_in, H, W)

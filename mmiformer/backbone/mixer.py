@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .products import Linear, Pointwise
+from .products import Convolution, Linear, Pointwise
 
 
 def convolve(conv: Callable[[Tensor], Tensor],
@@ -74,13 +74,13 @@ class DepthwiseBranch(nn.Module):
                  dense: bool = False) -> None:
         super().__init__()
         self.pointwise = Pointwise(dim, 2 * dim, bias=False)
-        self.depthwise = nn.Conv2d(
+        self.depthwise = Convolution(
             2 * dim, 2 * dim, kernel_size, padding=kernel_size // 2,
             groups=1 if dense else 2 * dim, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:  # (B, H, W, dim)
-        x = convolve(self.depthwise, self.pointwise(x))
-        return F.gelu(x)  # (B, H, W, 2 dim)
+        return convolve(  # (B, H, W, 2 dim)
+            partial(self.depthwise, gelu=True), self.pointwise(x))
 
 
 class MaxPoolBranch(nn.Module):
@@ -183,7 +183,7 @@ class LowMixer(nn.Module):
         return x.transpose(1, 2).reshape(batch, h, w, -1)  # (B, h, w, dim)
 
 
-class Fusion(nn.Conv2d):
+class Fusion(Convolution):
     """``x`` plus a depthwise 3x3 convolution of it.
 
     Args:
@@ -199,11 +199,11 @@ class Fusion(nn.Conv2d):
         if self.folded is None or x.dtype != torch.float32 or (
                 torch.is_autocast_enabled(x.device.type)):
             return x + convolve(super().forward, x)
-        return convolve(partial(
-            F.conv2d, weight=self.folded, padding=1, groups=self.groups), x)
+        return convolve(partial(super().forward, weight=self.folded), x)
 
     def switch_to_deploy(self) -> None:
         """Folds the addition of ``x`` into the centre of the kernel."""
+        super().switch_to_deploy()
         self.folded = self.weight.clone()
         self.folded[:, :, 1, 1] += 1
 

@@ -1,6 +1,7 @@
 """switch_to_deploy(): the same network, folded; and the identities that need
 no folding."""
 import copy
+import io
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from mmiformer import IFormer
 from mmiformer.backbone import products
 from mmiformer.backbone.layers import Block, Stem
 from mmiformer.backbone.mixer import Fusion, InceptionMixer, max_pool
-from mmiformer.backbone.products import Pointwise
+from mmiformer.backbone.products import Convolution, Pointwise
 
 
 @pytest.fixture
@@ -182,3 +183,46 @@ def test_fused_products_in_bf16():
     out = fast.bfloat16()(x.bfloat16(), add=add.bfloat16())
     assert out.dtype == torch.bfloat16
     assert (out - plain.float()(x, add=add)).abs().max() < 0.02
+
+
+@torch.no_grad()
+@pytest.mark.parametrize('geometry', [
+    dict(kernel_size=3, stride=2, padding=1), dict(kernel_size=1),
+    dict(kernel_size=5, padding=2, groups=4, bias=False)])
+def test_fused_convolutions(geometry, monkeypatch):
+    torch.manual_seed(0)
+    layer = Convolution(4, 8, **geometry).requires_grad_(False)
+    x = torch.randn(2, 4, 9, 7).to(memory_format=torch.channels_last)
+    expected = nn.Conv2d.forward(layer, x)
+    torch.testing.assert_close(layer(x, gelu=True), F.gelu(expected))
+    layer.switch_to_deploy()
+    # Public paths raise, so that the fused kernel is what answers.
+    with monkeypatch.context() as patch:
+        patch.setattr(F, 'conv2d', None)
+        torch.testing.assert_close(layer(x), expected)
+        torch.testing.assert_close(layer(x, gelu=True), F.gelu(expected))
+        part = x[:1, :, 2:6, :5]  # of another size, and not dense
+        whole = layer(part)
+        with torch.autocast('cpu', torch.bfloat16):
+            half = layer(x)
+    torch.testing.assert_close(whole, nn.Conv2d.forward(layer, part))
+    assert half.dtype == torch.bfloat16
+    torch.testing.assert_close(half.float(), expected, rtol=0.02, atol=0.03)
+
+
+@torch.no_grad()
+def test_a_deployed_network_that_has_run_can_be_copied_saved_and_cast(model):
+    """The reordered weights stay behind, and follow the others."""
+    deployed = folded(model)
+    x = torch.rand(1, 3, 40, 24)
+    expected = deployed(x)
+    saved = io.BytesIO()
+    torch.save(deployed, saved)
+    saved.seek(0)
+    for other in (copy.deepcopy(deployed),
+                  torch.load(saved, weights_only=False)):
+        assert all(map(torch.equal, other(x), expected))
+    deployed.half().float()
+    rounded = copy.deepcopy(deployed)  # has packed nothing yet
+    assert all(map(torch.equal, deployed(x), rounded(x)))
+    assert not torch.equal(deployed(x)[0], expected[0])
