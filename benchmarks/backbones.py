@@ -5,18 +5,17 @@
         --variants reference iFormer-S iFormer-S+deploy Swin-T
 
 A variant is a network, perhaps with options: +window, +cp (recomputes
-activations in backward), +channels_last, +deploy (folded for inference),
-+compile. A variant that fails costs its own row only. Results are written
-after each case, so that an interrupted run keeps what it has measured.
+activations in backward), +cp1 (those of the first stage), +channels_last,
++deploy (folded for inference), +compile. A variant that fails costs its own
+row only. Results are written after each case, so that an interrupted run keeps
+what it has measured.
 """
 import argparse
 import datetime
 import gc
 import itertools
 import os
-import re
 import shlex
-import statistics
 import sys
 import traceback
 from dataclasses import asdict, dataclass, replace
@@ -29,8 +28,10 @@ from measure import (
     DTYPES,
     Step,
     describe_machine,
+    parse_size,
     peak_memory,
     product_rate,
+    quartiles,
     sample_rounds,
     worst_error,
 )
@@ -66,7 +67,7 @@ class Case:
 
     @property
     def size(self) -> str:
-        """As :func:`make_cases` reads it."""
+        """As :func:`parse_size` reads it."""
         side = (str(self.height) if self.height == self.width else
                 f'{self.height}x{self.width}')
         return side if self.batch == 1 else f'{side}@{self.batch}'
@@ -77,22 +78,14 @@ def make_cases(sizes: Sequence[str], modes: Sequence[str],
     """All combinations.
 
     Args:
-        sizes: Each ``H[xW][@BATCH]``: ``224``, ``224@8``, ``800x1280``.
+        sizes: As :func:`parse_size` reads them.
         modes: Of ``forward`` and ``train``.
         dtypes: Of ``fp32`` and ``bf16``.
 
     Raises:
         ValueError: A size cannot be read.
     """
-    parsed = []
-    for size in sizes:
-        match = re.fullmatch(r'([1-9]\d*)(?:x([1-9]\d*))?(?:@([1-9]\d*))?',
-                             size)
-        if not match:
-            raise ValueError(f'size {size!r}: give H[xW][@BATCH] in pixels, '
-                             'as in 224, 224@8 or 800x1280')
-        height, width, batch = match.groups()
-        parsed.append((int(height), int(width or height), int(batch or 1)))
+    parsed = [parse_size(size) for size in sizes]
     return [Case(*size, mode, dtype) for mode, dtype, size in
             itertools.product(modes, dtypes, parsed)]
 
@@ -216,10 +209,8 @@ def describe_error(error: Exception) -> str:
 
 
 def add_statistics(row: Dict, samples: List[float]) -> None:
-    quartiles = statistics.quantiles(samples * 2 if len(samples) == 1 else
-                                     samples, n=4, method='inclusive')
-    row.update(samples=samples, median=quartiles[1],
-               quartiles=[quartiles[0], quartiles[2]])
+    low, median, high = quartiles(samples)
+    row.update(samples=samples, median=median, quartiles=[low, high])
 
 
 def compare(rows: Sequence[Dict], rates: Dict[str, float]) -> None:

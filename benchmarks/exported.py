@@ -1,9 +1,9 @@
 """Times exported backbones in ONNX Runtime and OpenVINO beside PyTorch.
 
-    benchmarks/exported.py --sizes 224 512 800x1280 --opsets 18 20 23 \\
+    benchmarks/exported.py --sizes 224 224@8 800x1280 --opsets 18 20 23 \\
         --out work_dirs/exported.md
 
-iFormer-S in fp32 on a CPU, one image. The file of each opset is exported for
+iFormer-S in fp32 on a CPU. The file of each opset is exported for
 the size; `dynamic` is exported for any. OpenVINO is measured if installed.
 """
 import argparse
@@ -21,7 +21,7 @@ from typing import Callable, Dict, List, NamedTuple, Sequence, Tuple
 
 import numpy as np
 import torch
-from measure import describe_machine, worst_error
+from measure import describe_machine, parse_size, quartiles, worst_error
 from variants import Variant
 
 from mmiformer.apis.export import AXES, OPSET, TRACED_SIZE
@@ -51,7 +51,7 @@ class Case(NamedTuple):
 
 
 def load(case: Case, threads: int) -> Infer:
-    """A function from an image ``(1, 3, H, W)`` to the maps."""
+    """A function from images ``(B, 3, H, W)`` to the maps."""
     if case.runtime == 'onnxruntime':
         import onnxruntime
         options = onnxruntime.SessionOptions()
@@ -121,8 +121,8 @@ def read_status(key: str) -> int:
 
 def run_size(size: str, args: argparse.Namespace) -> List[str]:
     """The lines of the table for one size."""
-    height, width = (int(side) for side in (size.split('x') * 2)[:2])
-    shape = (1, 3, height, width)
+    height, width, batch = parse_size(size)
+    shape = (batch, 3, height, width)
     context = multiprocessing.get_context('spawn')
     networks: Dict[Case, Connection] = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -159,7 +159,7 @@ def run_size(size: str, args: argparse.Namespace) -> List[str]:
 
 def line(size: str, case: Case, seconds: List[float], unit: float,
          memory: float, error: float) -> str:
-    low, median, high = statistics.quantiles(seconds, n=4, method='inclusive')
+    low, median, high = quartiles(seconds)
     return cells(size, case.runtime, case.opset, f'{1e3 * median:.0f}',
                  f'{1e3 * low:.0f} to {1e3 * high:.0f}',
                  f'{median / unit:.2f}', f'{memory:.0f}', f'{error:.1e}')
@@ -173,8 +173,8 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--sizes', nargs='+', metavar='H[xW]',
-                        default=['224', '512', '800x1280'])
+    parser.add_argument('--sizes', nargs='+', metavar='H[xW][@BATCH]',
+                        default=['224', '224@8', '512', '800x1280'])
     parser.add_argument('--opsets', nargs='+', type=int,
                         default=[18, 20, 23])
     parser.add_argument('--rounds', type=int, default=7)

@@ -3,9 +3,10 @@ import json
 import os
 import platform
 import re
+import statistics
 import tempfile
 from pathlib import Path
-from typing import Callable, Dict, List, Optional, Sequence
+from typing import Callable, Dict, List, Optional, Sequence, Tuple
 
 import torch
 from torch import Tensor
@@ -16,6 +17,20 @@ from torch.utils.benchmark import timer as synchronized_clock
 DTYPES = {'fp32': torch.float32, 'bf16': torch.bfloat16}
 
 Step = Callable[[], object]
+
+
+def parse_size(text: str) -> Tuple[int, int, int]:
+    """Height, width and batch of ``H[xW][@BATCH]``: ``224``, ``800x1280@8``.
+
+    Raises:
+        ValueError: It cannot be read.
+    """
+    match = re.fullmatch(r'([1-9]\d*)(?:x([1-9]\d*))?(?:@([1-9]\d*))?', text)
+    if not match:
+        raise ValueError(f'size {text!r}: give H[xW][@BATCH] in pixels, as in '
+                         '224, 224@8 or 800x1280')
+    height, width, batch = match.groups()
+    return int(height), int(width or height), int(batch or 1)
 
 
 def sample_rounds(steps: Dict[str, Step], rounds: int,
@@ -47,6 +62,13 @@ def sample_rounds(steps: Dict[str, Step], rounds: int,
             step()
             samples[name].append(clock() - start)
     return samples
+
+
+def quartiles(samples: Sequence[float]) -> List[float]:
+    """The first quartile, the median and the third; of one sample, itself."""
+    return statistics.quantiles(
+        [*samples] * 2 if len(samples) == 1 else samples, n=4,
+        method='inclusive')
 
 
 def peak_memory(step: Step, device: torch.device) -> int:

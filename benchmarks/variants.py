@@ -82,13 +82,15 @@ OPTIONS: Dict[str, Option] = {
     'window': Option(settings=dict(window_size=(28, 14, 14, None)),
                      exact=False),
     'cp': Option(settings=dict(with_cp=True), modes=('train', )),
+    'cp1': Option(settings=dict(with_cp=(True, False, False, False)),
+                  modes=('train', )),
     'channels_last': Option(convert=_channels_last),
     'deploy': Option(convert=_deploy, modes=('forward', )),
     'compile': Option(convert=_compile),
 }
 
-DEFAULT = (REFERENCE, 'iFormer-S', 'iFormer-S+cp', 'iFormer-S+deploy',
-           'iFormer-S+compile', 'iFormer-S+deploy+compile',
+DEFAULT = (REFERENCE, 'iFormer-S', 'iFormer-S+cp', 'iFormer-S+cp1',
+           'iFormer-S+deploy', 'iFormer-S+compile', 'iFormer-S+deploy+compile',
            'iFormer-S+window', 'iFormer-S+window+cp',
            'iFormer-S+window+deploy', 'ResNet50', 'Swin-T', 'Swin-T+cp',
            'PVT-S', 'ConvNeXt-T')

@@ -81,6 +81,8 @@ def test_options_and_weights_reach_the_network():
     network = Variant.parse('tiny+cp+window').build()
     stage = network.stages[0]
     assert stage.with_cp and stage.blocks[0].mixer.low_mixer.window_size == 28
+    assert [stage.with_cp for stage in Variant.parse('tiny+cp1').build().stages
+            ] == [True, False, False, False]
     fill(expected := IFormer(TINY))
     for name, value in network.state_dict().items():
         assert torch.equal(value, expected.state_dict()[name])

@@ -10,7 +10,7 @@ import pytest
 def test_every_runtime_gives_the_networks_maps(monkeypatch, tmp_path):
     out = tmp_path / 'table.md'
     monkeypatch.setattr(sys, 'argv', [
-        'exported.py', '--sizes', '64x96', '--opsets', '20', '--rounds', '1',
+        'exported.py', '--sizes', '64x96@2', '--opsets', '20', '--rounds', '1',
         '--threads', '1', '--cpu-time', '--out', str(out)])
     exported.main()
     rows = [line.strip('| ').split(' | ') for line in
