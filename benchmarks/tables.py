@@ -38,9 +38,9 @@ def markdown(report: Dict) -> str:
         *(f'- matrix products, {name}: {rate / 1e9:.4g} G multiply-adds/s'
           for name, rate in report['product_rates'].items()), '', NOTES]
     for (mode, dtype), rows in _tables(report['rows']).items():
-        lines += [f'## {mode}, {dtype}', '', _line(TITLES),
-                  _line(['---', '---', *['---:'] * (len(TITLES) - 2)]),
-                  *(_line(_cells(row)) for row in rows), '']
+        lines += [f'## {mode}, {dtype}', '', line(TITLES),
+                  line(['---', '---', *['---:'] * (len(TITLES) - 2)]),
+                  *(line(_cells(row)) for row in rows), '']
     return '\n'.join(lines)
 
 
@@ -51,7 +51,7 @@ def _tables(rows: Sequence[Dict]) -> Dict[tuple, List[Dict]]:
     return tables
 
 
-def _line(cells: Sequence[str]) -> str:
+def line(cells: Sequence[str]) -> str:
     return f'| {" | ".join(cells)} |'
 
 
@@ -82,9 +82,9 @@ def draw(report: Dict) -> Figure:
         2.2 + 2.6 * len(sizes), (0.9 + 0.26 * len(names)) * len(tables)))
     panels = figure.subplots(len(tables), len(sizes), squeeze=False,
                              sharey=True)
-    for line, (title, rows) in zip(panels, tables.items()):
-        line[0].set_ylabel(', '.join(title))
-        for axes, size in zip(line, sizes):
+    for columns, (title, rows) in zip(panels, tables.items()):
+        columns[0].set_ylabel(', '.join(title))
+        for axes, size in zip(columns, sizes):
             axes.set_title(size, fontsize=10)
             axes.set_yticks(range(len(names)), names, fontsize=8)
             axes.set_ylim(len(names) - 0.4, -0.6)  # the first on top
