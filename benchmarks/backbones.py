@@ -6,9 +6,9 @@
 
 A variant is a network, perhaps with options: +window, +cp (recomputes
 activations in backward), +cp1 (those of the first stage), +channels_last,
-+deploy (folded for inference), +compile. A variant that fails costs its own
-row only. Results are written after each case, so that an interrupted run keeps
-what it has measured.
++deploy (folded for inference), +compile, +autotune (the same, by trying
+kernels). A variant that fails costs its own row only. Results are written
+after each case, so that an interrupted run keeps what it has measured.
 """
 import argparse
 import datetime

@@ -71,8 +71,8 @@ def _deploy(network: nn.Module) -> nn.Module:
     return network
 
 
-def _compile(network: nn.Module) -> nn.Module:
-    network.compile(dynamic=False)
+def _compile(network: nn.Module, **settings) -> nn.Module:
+    network.compile(dynamic=False, **settings)
     return network
 
 
@@ -87,6 +87,7 @@ OPTIONS: Dict[str, Option] = {
     'channels_last': Option(convert=_channels_last),
     'deploy': Option(convert=_deploy, modes=('forward', )),
     'compile': Option(convert=_compile),
+    'autotune': Option(convert=partial(_compile, mode='max-autotune')),
 }
 
 DEFAULT = (REFERENCE, 'iFormer-S', 'iFormer-S+cp', 'iFormer-S+cp1',

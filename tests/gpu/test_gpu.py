@@ -22,6 +22,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from mmiformer import IFormer
 from mmiformer.backbone.hub import read_checkpoint
+from mmiformer.backbone.products import Convolution
 from mmiformer.config import load_config
 
 DEVICE = os.environ.get('DEVICE', 'cuda')
@@ -81,7 +82,7 @@ def test_maps_are_channels_last(pair):
     model, _ = pair()
     inside = []
     for name, module in model.named_modules():
-        if type(module) is torch.nn.Conv2d or name in (
+        if type(module) is Convolution or name in (
                 'stages.0', 'stages.3'):
             module.register_forward_hook(
                 lambda module, inputs, out: inside.append(out))
