@@ -37,9 +37,12 @@ class Stem(nn.Module):
         self.norm1 = build_batch_norm(norm_cfg, dim // 2)
         self.proj2 = Convolution(dim // 2, dim, 3, stride=2, padding=1)
         self.norm2 = build_batch_norm(norm_cfg, dim)
+        self.deployed = False
 
     def forward(self, x: Tensor) -> Tensor:  # (B, C_in, H, W)
         x = x.contiguous(memory_format=torch.channels_last)
+        if self.deployed:
+            return self.proj2(self.proj1(x, gelu=True))
         x = F.gelu(self.norm1(self.proj1(x)))
         return self.norm2(self.proj2(x))  # (B, dim, H / 4, W / 4), rounded up
 
@@ -48,6 +51,7 @@ class Stem(nn.Module):
         self.proj1 = fuse_conv_bn_eval(self.proj1, self.norm1)
         self.proj2 = fuse_conv_bn_eval(self.proj2, self.norm2)
         self.norm1 = self.norm2 = nn.Identity()
+        self.deployed = True
 
 
 class PatchEmbed(nn.Module):
