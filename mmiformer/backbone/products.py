@@ -68,17 +68,17 @@ class _Product(_Layer):
         Returns:
             ``(B, H, W, C_out)``.
         """
-        rows, weight = x.flatten(0, 2), self.weight.flatten(1)
+        rows = x.flatten(0, 2)
         dtype = _fused_dtype(x) if self.fused else None
         if dtype is None:
-            y = F.linear(rows, weight, self.bias)
+            y = F.linear(rows, self.weight.flatten(1), self.bias)
             y = F.gelu(y) if gelu else y
         else:
             rows = rows.to(dtype)
             weight, bias = self.pack(
-                weight, dtype,
+                self.weight, dtype,
                 lambda weight: torch.ops.mkldnn._reorder_linear_weight(
-                    weight, rows.shape[0]))
+                    weight.flatten(1), rows.shape[0]))
             # Under autocast the residual stays fp32, and is added in fp32.
             if add is not None and add.dtype == dtype:
                 y = torch.ops.mkldnn._linear_pointwise.binary(
