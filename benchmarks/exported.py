@@ -128,7 +128,7 @@ def run_size(size: str, args: argparse.Namespace) -> List[str]:
     with tempfile.TemporaryDirectory() as folder:
         cases = [Case('eager'), Case('deployed')]
         for opset in args.opsets:
-            for dynamic in [False] + [True] * (opset == OPSET):
+            for dynamic in [False] + [True] * (args.dynamic and opset == OPSET):
                 print(f'{size}: exporting opset {opset}', file=sys.stderr)
                 path = export(Path(folder), opset, shape, dynamic)
                 name = f'{opset}{", dynamic" * dynamic}'
@@ -177,6 +177,9 @@ def parse_args() -> argparse.Namespace:
                         default=['224', '224@8', '512', '800x1280'])
     parser.add_argument('--opsets', nargs='+', type=int,
                         default=[18, 20, 23])
+    parser.add_argument('--fixed', dest='dynamic', action='store_false',
+                        help='leave out the file for any size, whose export '
+                        'takes minutes')
     parser.add_argument('--rounds', type=int, default=7)
     parser.add_argument('--threads', type=int,
                         default=torch.get_num_threads())
