@@ -77,7 +77,7 @@ def name_of(step: Step) -> str:
         and 'backward' not in name))
 
 
-def main() -> None:
+def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -89,7 +89,11 @@ def main() -> None:
     parser.add_argument('--threads', type=int,
                         default=torch.get_num_threads())
     parser.add_argument('--device', type=torch.device, default='cpu')
-    args = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
     torch.set_num_threads(args.threads)
     print('\n'.join(f'- {key}: {value}' for key, value in
                     describe_machine(args.device).items()))

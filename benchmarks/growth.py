@@ -99,12 +99,16 @@ def draw(curves: Sequence[Curve]) -> Figure:
     return figure
 
 
-def main() -> None:
+def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('report', type=Path, help='backbones.json')
-    args = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
     curves = read_curves(json.loads(args.report.read_text())['rows'])
     draw(curves).savefig(args.report.parent / 'growth.png', dpi=100)
     print(markdown(curves))

@@ -65,7 +65,7 @@ def _row(name: str, calls: float, ms: float, total: float) -> str:
                  f'{100 * ms / total:.0f} %'))
 
 
-def main() -> None:
+def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -78,7 +78,11 @@ def main() -> None:
     parser.add_argument('--least', type=float, default=0.01,
                         help='share of an operator that has a row of its own; '
                         'default: 0.01')
-    args = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
     os.environ.setdefault('KINETO_LOG_LEVEL', '99')  # the profiler's chatter
     for key, value in describe_machine(torch.device('cpu')).items():
         print(f'- {key}: {value}')

@@ -87,6 +87,7 @@ def test_commands(document, tool, words, tmp_path, monkeypatch):
     for word in words:
         assert not word.startswith('configs/') or (ROOT / word).is_file()
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr('torch.cuda.is_available', lambda: True)
     words = [re.sub(r'^[^=]*\.(jpg|\*)$', str(IMAGE), word) for word in words]
     with mock.patch.object(sys, 'argv', [tool, *words]):
         parsed = vars(runpy.run_path(str(ROOT / tool))['parse_args']())
