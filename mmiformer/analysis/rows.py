@@ -10,6 +10,8 @@ from .paper import TABLES
 # where training is short and images are few.
 AP_TOLERANCE, MIOU_TOLERANCE, SHORT_TOLERANCE = 0.3, 0.5, 5.
 TOP1_TOLERANCE = 0.3
+# Two seeds had 39.6 and 38.9; on the validation images they were 2.4 apart.
+CAMVID_TOLERANCE = 3.
 # Of the weights that the expected values are measured on, whose test differs by
 # what versions change: 0.05 % are 25 images of ImageNet's 50000.
 RELEASED_TOLERANCE = 0.05
@@ -85,7 +87,7 @@ ROWS: Dict[str, Row] = {
     **_imagenet('base', 84.60, 85.71),
     **_imagenet('large', 84.75, 85.84),
     'camvid/iformer_s': Row(
-        'fpn_camvid/iformer_s.py', {'mIoU': 39.6}, SHORT_TOLERANCE, _SHORT,
+        'fpn_camvid/iformer_s.py', {'mIoU': 39.6}, CAMVID_TOLERANCE, _SHORT,
         note='street scenes: docs/real_data.md; half an hour on 2 CPU cores'),
     'nuclei/iformer_s': Row(
         'mask_rcnn/iformer_s_nuclei.py',
