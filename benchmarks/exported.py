@@ -5,6 +5,7 @@
 
 iFormer-S in fp32 on a CPU. The file of each opset is exported for
 the size; `dynamic` is exported for any. OpenVINO is measured if installed.
+PyTorch runs the network as it is built, deployed, and deployed and compiled.
 """
 import argparse
 import multiprocessing
@@ -27,6 +28,8 @@ from variants import Variant
 from mmiformer.apis.export import AXES, OPSET, TRACED_SIZE
 
 NETWORK = 'iFormer-S'
+PYTORCH = {'eager': NETWORK, 'deployed': f'{NETWORK}+deploy',
+           'compiled': f'{NETWORK}+deploy+frozen'}
 TITLES = ('size', 'runtime', 'opset', 'ms', 'quartiles', 'time', 'memory MiB',
           'error')
 NOTES = """\
@@ -67,8 +70,7 @@ def load(case: Case, threads: int) -> Infer:
             'INFERENCE_NUM_THREADS': threads})
         return lambda image: list(model([image]).values())
     torch.set_num_threads(threads)
-    name = NETWORK + '+deploy' * (case.runtime == 'deployed')
-    variant = Variant.parse(name)
+    variant = Variant.parse(PYTORCH[case.runtime])
     network = variant.convert(variant.build().eval())
 
     def infer(image: np.ndarray) -> List[np.ndarray]:
@@ -81,7 +83,7 @@ def load(case: Case, threads: int) -> Infer:
 def export(folder: Path, opset: int, shape: Tuple[int, ...], dynamic: bool
            ) -> str:
     """Writes the deployed network; returns the path."""
-    variant = Variant.parse(f'{NETWORK}+deploy')
+    variant = Variant.parse(PYTORCH['deployed'])
     network = variant.convert(variant.build().eval())
     path = folder / f'{opset}{"_dynamic" * dynamic}.onnx'
     batch, height, width = TRACED_SIZE if dynamic else (shape[0], *shape[2:])
@@ -126,7 +128,7 @@ def run_size(size: str, args: argparse.Namespace) -> List[str]:
     context = multiprocessing.get_context('spawn')
     networks: Dict[Case, Connection] = {}
     with tempfile.TemporaryDirectory() as folder:
-        cases = [Case('eager'), Case('deployed')]
+        cases = [Case(name) for name in PYTORCH]
         for opset in args.opsets:
             for dynamic in [False] + [True] * (args.dynamic and opset == OPSET):
                 print(f'{size}: exporting opset {opset}', file=sys.stderr)

@@ -88,6 +88,8 @@ OPTIONS: Dict[str, Option] = {
     'deploy': Option(convert=_deploy, modes=('forward', )),
     'compile': Option(convert=_compile),
     'autotune': Option(convert=partial(_compile, mode='max-autotune')),
+    'frozen': Option(convert=partial(_compile, options=dict(
+        freezing=True, cpp_wrapper=True)), modes=('forward', )),
 }
 
 DEFAULT = (REFERENCE, 'iFormer-S', 'iFormer-S+cp', 'iFormer-S+cp1',
