@@ -5,7 +5,8 @@
 
 iFormer-S in fp32 on a CPU. The file of each opset is exported for
 the size; `dynamic` is exported for any. OpenVINO is measured if installed.
-PyTorch runs the network as it is built, deployed, and deployed and compiled.
+PyTorch runs the network as it is built, deployed, and deployed and compiled
+ahead of time.
 """
 import argparse
 import multiprocessing
@@ -23,13 +24,12 @@ from typing import Callable, Dict, List, NamedTuple, Sequence, Tuple
 import numpy as np
 import torch
 from measure import describe_machine, parse_size, quartiles, worst_error
-from variants import Variant
+from variants import Variant, compile_for
 
 from mmiformer.apis.export import AXES, OPSET, TRACED_SIZE
 
 NETWORK = 'iFormer-S'
-PYTORCH = {'eager': NETWORK, 'deployed': f'{NETWORK}+deploy',
-           'compiled': f'{NETWORK}+deploy+frozen'}
+DEPLOYED = f'{NETWORK}+deploy'
 TITLES = ('size', 'runtime', 'opset', 'ms', 'quartiles', 'time', 'memory MiB',
           'error')
 NOTES = """\
@@ -70,8 +70,10 @@ def load(case: Case, threads: int) -> Infer:
             'INFERENCE_NUM_THREADS': threads})
         return lambda image: list(model([image]).values())
     torch.set_num_threads(threads)
-    variant = Variant.parse(PYTORCH[case.runtime])
-    network = variant.convert(variant.build().eval())
+    if case.runtime == 'compiled':
+        network = torch._inductor.aoti_load_package(case.path)
+    else:
+        network = build(NETWORK if case.runtime == 'eager' else DEPLOYED)
 
     def infer(image: np.ndarray) -> List[np.ndarray]:
         with torch.no_grad():
@@ -80,16 +82,20 @@ def load(case: Case, threads: int) -> Infer:
     return infer
 
 
+def build(name: str) -> torch.nn.Module:
+    variant = Variant.parse(name)
+    return variant.convert(variant.build().eval())
+
+
 def export(folder: Path, opset: int, shape: Tuple[int, ...], dynamic: bool
            ) -> str:
     """Writes the deployed network; returns the path."""
-    variant = Variant.parse(PYTORCH['deployed'])
-    network = variant.convert(variant.build().eval())
     path = folder / f'{opset}{"_dynamic" * dynamic}.onnx'
     batch, height, width = TRACED_SIZE if dynamic else (shape[0], *shape[2:])
     with torch.no_grad():
         torch.onnx.export(
-            network, (torch.zeros(batch, 3, height, width), ), dynamo=True,
+            build(DEPLOYED), (torch.zeros(batch, 3, height, width), ),
+            dynamo=True,
             opset_version=opset, input_names=['image'], verbose=False,
             dynamic_shapes=(AXES, ) if dynamic else None
         ).save(path, external_data=False)
@@ -128,7 +134,12 @@ def run_size(size: str, args: argparse.Namespace) -> List[str]:
     context = multiprocessing.get_context('spawn')
     networks: Dict[Case, Connection] = {}
     with tempfile.TemporaryDirectory() as folder:
-        cases = [Case(name) for name in PYTORCH]
+        print(f'{size}: compiling', file=sys.stderr)
+        compiled = f'{folder}/compiled.pt2'
+        with torch.no_grad():
+            compile_for(build(DEPLOYED), torch.zeros(shape), compiled)
+        cases = [Case('eager'), Case('deployed'),
+                 Case('compiled', path=compiled)]
         for opset in args.opsets:
             for dynamic in [False] + [True] * (args.dynamic and opset == OPSET):
                 print(f'{size}: exporting opset {opset}', file=sys.stderr)

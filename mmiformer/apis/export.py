@@ -1,4 +1,5 @@
-"""Writes a model as an ONNX file, and proves that it gives the same numbers."""
+"""Writes a model as an ONNX file, or compiled by torch for CPUs, and proves
+that it gives the same numbers."""
 import json
 import os
 import tempfile
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from ..backbone.mixer import LowMixer
 from ..config import type_name
 from ..version import __version__
+from .exported import COMPILED, open_file
 from .inference import load_model, read_meta
 from .size_rule import default_size, resize_steps
 
@@ -133,24 +135,25 @@ def preprocess(preprocessor: nn.Module, image: Tensor) -> Tensor:
 
 def export(cfg: Config, checkpoint: str, out: Path,
            size: Optional[Sequence[int]] = None, dynamic: bool = False,
-           part: str = 'model', opset: int = OPSET,
+           part: str = 'model', opset: Optional[int] = None,
            report: Callable[[str], None] = lambda line: None) -> float:
-    """Writes a model, deployed, as an ONNX file.
+    """Writes a model, deployed, as an ONNX file or compiled by torch.
 
     The file is written once its numbers are those of the model: in
-    onnxruntime, against the model before :meth:`IFormer.switch_to_deploy`, on
-    random images.
+    onnxruntime or torch, against the model before
+    :meth:`IFormer.switch_to_deploy`, on random images.
 
     Args:
         cfg: Of a classifier or a segmentor; for a part, of any model.
         checkpoint: As of :func:`~.inference.load_model`.
-        out: The file.
+        out: The file: ``.pt2`` is compiled for the CPU of this machine, any
+            other name is ONNX.
         size: ``(height, width)`` of the input; by default
             :func:`default_size`.
         dynamic: Any number of images of any size; then ``size`` is one more
             that is proved.
         part: ``'model'`` or ``'backbone'``.
-        opset: Version of ONNX's operators.
+        opset: Version of ONNX's operators; by default :data:`OPSET`.
         report: Gets a line for each step.
 
     Returns:
@@ -161,8 +164,12 @@ def export(cfg: Config, checkpoint: str, out: Path,
         ValueError: The model cannot be exported.
         NotProvedError: The exported network gives other numbers.
     """
+    compiled = out.suffix == COMPILED
+    if compiled and (dynamic or opset):
+        raise ValueError(f'a {COMPILED} file has one size and no opset: leave '
+                         '--dynamic and --opset out, or write .onnx')
     missing = [name for name in PACKAGES if find_spec(name) is None]
-    if missing:
+    if missing and not compiled:
         raise ImportError(f'{", ".join(missing)} not installed: pip install '
                           'mmiformer[export]')
     task = find_task(cfg, part)
@@ -195,30 +202,36 @@ def export(cfg: Config, checkpoint: str, out: Path,
     report('tracing')
     try:
         with torch.no_grad():
-            program = torch.onnx.export(
-                network, (example, ), dynamo=True, opset_version=opset,
+            program = torch.export.export(network, (example, )) if (
+                compiled) else torch.onnx.export(
+                network, (example, ), dynamo=True,
+                opset_version=opset or OPSET,
                 input_names=['image'], output_names=names, verbose=False,
                 dynamic_shapes=(AXES, ) if dynamic else None)
     except Exception as error:  # it has many, with pages of advice
         raise ValueError(
-            f'torch.onnx cannot export {type(model).__name__}' +
+            f'torch cannot export {type(model).__name__}' +
             (' for any size: give --size H W. It says: ' if dynamic else
              ': --part backbone exports its backbone. It says: ') +
             textwrap.shorten(str(error.__cause__ or error), 600)) from None
-    program.model.metadata_props.update(
-        {key: value if isinstance(value, str) else json.dumps(value)
-         for key, value in meta.items()})
-    return write(program, out, images, expected, report)
+    texts = {key: value if isinstance(value, str) else json.dumps(value)
+             for key, value in meta.items()}
+    return write(program, texts, out, images, expected, report)
 
 
-def write(program: Any, out: Path, images: List[Tensor],
-          expected: List[Tuple[Tensor, ...]],
+def write(program: Any, texts: Dict[str, str], out: Path,
+          images: List[Tensor], expected: List[Tuple[Tensor, ...]],
           report: Callable[[str], None]) -> float:
-    """Proves a program and writes it; see :func:`export`."""
-    handle, name = tempfile.mkstemp(suffix='.onnx', dir=out.parent)
+    """Proves a program and writes it with its metadata; see :func:`export`."""
+    handle, name = tempfile.mkstemp(suffix=out.suffix, dir=out.parent)
     os.close(handle)
     try:
-        program.save(name, external_data=False)
+        if isinstance(program, torch.export.ExportedProgram):
+            report('compiling')
+            compile_ahead(program, texts, name)
+        else:
+            program.model.metadata_props.update(texts)
+            program.save(name, external_data=False)
         worst = prove(program, name, images, expected, report)
         os.chmod(name, 0o644)  # mkstemp keeps others from reading
         os.replace(name, out)
@@ -227,25 +240,43 @@ def write(program: Any, out: Path, images: List[Tensor],
     return worst
 
 
+def compile_ahead(program: torch.export.ExportedProgram,
+                  texts: Dict[str, str], path: str) -> None:
+    """Writes a program as machine code, by AOTInductor.
+
+    Raises:
+        ValueError: It cannot be compiled.
+    """
+    try:
+        torch._inductor.aoti_compile_and_package(
+            program, package_path=path, inductor_configs={
+                'freezing': True,  # weights in the order of the kernels
+                'cpp.dynamic_threads': True,  # as many as where it runs
+                'aot_inductor.metadata': texts})
+    except Exception as error:  # without a compiler, say
+        raise ValueError('torch cannot compile it; it needs a C++ compiler '
+                         '(g++). It says: ' +
+                         textwrap.shorten(str(error), 600)) from None
+
+
 def prove(program: Any, path: str, images: List[Tensor],
           expected: List[Tuple[Tensor, ...]],
           report: Callable[[str], None]) -> float:
-    """Compares a file in onnxruntime with the model, and with what torch has
+    """Compares a file with the model, and an ONNX file with what torch has
     traced; see :func:`export`."""
-    import onnxruntime
-    from torch.onnx.testing import assert_onnx_program
-    session = onnxruntime.InferenceSession(
-        path, providers=['CPUExecutionProvider'])
+    _, run_file, _ = open_file(path)
     worst = 0.
     for image, maps in zip(images, expected):
         batch, _, height, width = image.shape
         where = f'{batch}x{height}x{width}'
         try:
-            outs = session.run(None, {'image': image.numpy()})
+            outs = run_file(image.numpy())
             difference = largest_difference(outs, maps)
-            assert_onnx_program(
-                program, args=(image, ), rtol=0,
-                atol=BAR * min(float(x.std()) for x in maps))
+            if not path.endswith(COMPILED):
+                from torch.onnx.testing import assert_onnx_program
+                assert_onnx_program(
+                    program, args=(image, ), rtol=0,
+                    atol=BAR * min(float(x.std()) for x in maps))
         except Exception as error:  # of onnxruntime, or another shape or value
             raise NotProvedError(f'at {where}: ' + textwrap.shorten(
                 str(error), 600)) from None

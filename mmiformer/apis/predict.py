@@ -341,7 +341,7 @@ def load_predictor(config: str, checkpoint: Optional[str],
 
     Args:
         config: A config, see :func:`~.inference.inferencer`, or an exported
-            ``.onnx`` file.
+            file.
         checkpoint: Its weights; None for an exported file.
         cfg_options: Overrides of the config by dotted key.
         **options: Of :class:`Predictor`.

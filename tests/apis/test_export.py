@@ -18,7 +18,7 @@ from tiny_models import BACKBONE, as_in_testing, build, picture
 
 from mmiformer.apis import export as exporting
 from mmiformer.apis.export import OPSET, NotProvedError, export, write
-from mmiformer.apis.exported import ExportedModel
+from mmiformer.apis.exported import ExportedModel, open_file
 from mmiformer.apis.inference import load_model, read_meta
 from mmiformer.apis.predict import load_predictor
 from mmiformer.apis.sources import Source
@@ -137,6 +137,29 @@ def test_what_the_file_says(classifier):
                         r'\d\.\de-0[5-9] of a deviation, \d+ s', lines[-1])
     assert sum('proved at 1x64x64' in line for line in lines) == 2
     assert [file.name for file in path.parent.glob('*.onnx*')] == ['cls.onnx']
+
+
+def test_a_compiled_file(classifier):
+    """The numbers of the ONNX file; its metadata; the predictor."""
+    cfg, weights, path, _ = classifier
+    run_tool('export.py', weights.with_suffix('.py'), weights,
+             '--out', 'cls.pt2')
+    compiled, model = ExportedModel('cls.pt2'), ExportedModel(path)
+    assert (compiled.task, compiled.classes, compiled.palette) == (
+        'classification', CLASSES, None)
+    image = picture(100, 80)
+    np.testing.assert_allclose(compiled(image), model(image), rtol=1e-5)
+    predictor = load_predictor('cls.pt2', None, out=Path('out'))
+    cv2.imwrite('a.png', image)
+    assert predictor.predict(Source('a.png', 'a')).text == (
+        load_predictor(str(path), None, out=Path('out')).predict(
+            Source('a.png', 'a')).text)
+    for options in (dict(dynamic=True), dict(opset=20)):
+        with pytest.raises(ValueError, match='one size and no opset'):
+            export(cfg, str(weights), Path('x.pt2'), **options)
+    Path('bad.pt2').write_text('no model')
+    with pytest.raises(ValueError, match='bad.pt2'):
+        ExportedModel('bad.pt2')
 
 
 def test_other_arrays_are_refused(classifier, tmp_path):
@@ -315,15 +338,38 @@ def program():
 def test_a_file_that_fails_its_proof_is_not_written(damage, program):
     exported, images, out = program
     path = Path('model.onnx')
-    assert write(exported, path, images, [(out, )], print) < 1e-5
+    assert write(exported, {}, path, images, [(out, )], print) < 1e-5
     written = path.read_bytes()
     path.write_bytes(b'of before')
     with pytest.raises(NotProvedError, match='1x8x9'):
-        write(exported, path, images, [(damage(out), )], print)
+        write(exported, {}, path, images, [(damage(out), )], print)
     assert path.read_bytes() == b'of before'
     assert [file.name for file in Path().iterdir()] == ['model.onnx']
-    write(exported, path, images, [(out, )], print)
+    write(exported, {}, path, images, [(out, )], print)
     assert path.read_bytes() == written
+
+
+def test_a_compiled_file_that_fails_its_proof_is_not_written(monkeypatch):
+    torch.manual_seed(0)
+    layer = torch.nn.Linear(9, 4)
+    image = torch.rand(1, 3, 8, 9)
+    program = torch.export.export(layer, (image, ))
+    path, out = Path('model.pt2'), layer(image).detach()
+    assert write(program, dict(task='x'), path, [image], [(out, )],
+                 print) < 1e-5
+    assert open_file(path)[2]['task'] == 'x'
+    written = path.read_bytes()
+    with pytest.raises(NotProvedError, match='1x8x9'):
+        write(program, {}, path, [image], [(out * 1.01, )], print)
+    monkeypatch.setattr(torch._inductor, 'aoti_compile_and_package', failing)
+    with pytest.raises(ValueError, match=r'g\+\+.*no compiler'):
+        write(program, {}, path, [image], [(out, )], print)
+    assert path.read_bytes() == written
+    assert list(Path().iterdir()) == [path]
+
+
+def failing(*args, **kwargs):
+    raise RuntimeError('no compiler')
 
 
 def test_what_onnxruntime_computes_is_compared_with_what_was_traced(program):
@@ -333,7 +379,7 @@ def test_what_onnxruntime_computes_is_compared_with_what_was_traced(program):
     changed, = exported(*images)
     assert (changed - out).abs().max() > 1e-3 * out.std()
     with pytest.raises(NotProvedError, match='1x8x9'):
-        write(exported, Path('model.onnx'), images, [(changed, )], print)
+        write(exported, {}, Path('model.onnx'), images, [(changed, )], print)
     assert list(Path().iterdir()) == []
 
 
@@ -394,6 +440,7 @@ def test_missing_packages_are_named(configs, monkeypatch):
                        r'mmiformer\[export\]'):
         export(cfg, 'none.pth', Path('x.onnx'))
     monkeypatch.setitem(sys.modules, 'onnxruntime', None)
+    Path('x.onnx').touch()
     with pytest.raises(ImportError, match=r'mmiformer\[export\]'):
         ExportedModel('x.onnx')
 
