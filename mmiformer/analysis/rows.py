@@ -12,6 +12,8 @@ AP_TOLERANCE, MIOU_TOLERANCE, SHORT_TOLERANCE = 0.3, 0.5, 5.
 TOP1_TOLERANCE = 0.3
 # Two seeds had 39.6 and 38.9; on the validation images they were 2.4 apart.
 CAMVID_TOLERANCE = 3.
+# Two seeds had 55.4 and 56.0 for boxes, 58.5 and 58.7 for masks.
+NUCLEI_TOLERANCE = 2.
 # Of the weights that the expected values are measured on, whose test differs by
 # what versions change: 0.05 % are 25 images of ImageNet's 50000.
 RELEASED_TOLERANCE = 0.05
@@ -91,7 +93,7 @@ ROWS: Dict[str, Row] = {
         note='street scenes: docs/real_data.md; half an hour on 2 CPU cores'),
     'nuclei/iformer_s': Row(
         'mask_rcnn/iformer_s_nuclei.py',
-        {'coco/bbox_mAP': 55.4, 'coco/segm_mAP': 58.5}, SHORT_TOLERANCE,
+        {'coco/bbox_mAP': 55.4, 'coco/segm_mAP': 58.5}, NUCLEI_TOLERANCE,
         _SHORT, note='cells under microscopes: docs/real_data.md; half an '
         'hour on 2 CPU cores'),
     'shapes/fpn': _FPN,
