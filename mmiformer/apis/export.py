@@ -202,12 +202,14 @@ def export(cfg: Config, checkpoint: str, out: Path,
     report('tracing')
     try:
         with torch.no_grad():
-            program = torch.export.export(network, (example, )) if (
-                compiled) else torch.onnx.export(
-                network, (example, ), dynamo=True,
-                opset_version=opset or OPSET,
-                input_names=['image'], output_names=names, verbose=False,
-                dynamic_shapes=(AXES, ) if dynamic else None)
+            if compiled:
+                program = torch.export.export(network, (example, ))
+            else:
+                program = torch.onnx.export(
+                    network, (example, ), dynamo=True,
+                    opset_version=opset or OPSET, input_names=['image'],
+                    output_names=names, verbose=False,
+                    dynamic_shapes=(AXES, ) if dynamic else None)
     except Exception as error:  # it has many, with pages of advice
         raise ValueError(
             f'torch cannot export {type(model).__name__}' +
