@@ -82,17 +82,19 @@ def draw(curves: Sequence[Curve]) -> Figure:
     variants = list(dict.fromkeys(curve.variant for curve in curves))
     for curve in curves:
         row = panels[list(QUANTITIES).index(curve.quantity)]
+        unit = 2 ** 20 if curve.quantity == 'memory' else 1
         sides = [(pixels ** 0.5, y) for pixels, y in curve.pixels]
         for axes, points in zip(row, (sides, curve.images)):
             x, y = zip(*points)
-            axes.loglog(x, y, marker='o', base=2,
+            axes.loglog(x, np.array(y) / unit, marker='o', base=2,
                         label=f'{curve.variant}, {curve.mode}',
                         color=f'C{variants.index(curve.variant)}',
                         linestyle='-' if curve.mode == 'forward' else '--')
             axes.set_xticks(x, [f'{value:.0f}' for value in x])
+            axes.yaxis.set_major_formatter('{x:g}')
             axes.grid(alpha=0.3)
-    panels[0][0].set_ylabel('seconds')
-    panels[1][0].set_ylabel('bytes')
+    panels[0][0].set_ylabel('time, s')
+    panels[1][0].set_ylabel('memory, MiB')
     panels[1][0].set_xlabel('side of one image, pixels')
     panels[1][1].set_xlabel('images of the smallest size')
     panels[0][0].legend()

@@ -30,9 +30,12 @@ def test_table_and_picture(tmp_path, monkeypatch, capsys):
         '| train | b | time |  |  |  |', '| train | b | memory |  |  |  |']
     assert (tmp_path / 'growth.png').stat().st_size > 1000
     curves = growth.read_curves(ROWS)
-    panel = growth.draw(curves).axes[0]
-    assert [(list(x.get_xdata()), list(x.get_ydata())) for x in panel.lines
+    panels = growth.draw(curves).axes
+    assert [(list(x.get_xdata()), list(x.get_ydata()))
+            for x in panels[0].lines
             ] == [([2, 4, 8], [8, 64, 1024]), ([2], [7])]
+    assert [list(x.get_ydata() * 2 ** 20) for x in panels[2].lines
+            ] == [[2000, 4000, 8000], [2000]]
 
 
 def test_exponent_of_the_largest():
