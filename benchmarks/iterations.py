@@ -26,7 +26,7 @@ from mmengine.model import BaseModel
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.structures import PixelData
-from tables import line
+from tables import line, ms
 
 from mmiformer.config import load_config
 
@@ -110,7 +110,7 @@ def main() -> None:
     print(line(TITLES))
     print(line(['---'] * 2 + ['---:'] * 3))
     for (config, dtype), seconds in samples.items():
-        low, median, high = (f'{1e3 * x:.4g}' for x in quartiles(seconds))
+        low, median, high = map(ms, quartiles(seconds))
         print(line([config, dtype, median, f'{low} to {high}',
                     f'{memory[config, dtype] / 2 ** 20:.0f}']))
 

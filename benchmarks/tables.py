@@ -60,16 +60,16 @@ def _cells(row: Dict) -> List[str]:
         return [row['size'], row['variant'], f'failed: {row["failure"]}',
                 *[''] * (len(TITLES) - 3)]
     low, high = row['quartiles']
-    return [row['size'], row['variant'], _ms(row['median']),
-            f'{_ms(low)} to {_ms(high)}', f'{row["speedup"]:.2f}',
+    return [row['size'], row['variant'], ms(row['median']),
+            f'{ms(low)} to {ms(high)}', f'{row["speedup"]:.2f}',
             f'{row["memory"] / 2 ** 20:.0f}', f'{row["of_peak"]:.2f}',
             f'{row["error"]:.1e}']
 
 
-def _ms(seconds: float) -> str:
+def ms(seconds: float) -> str:
     """Four digits, never an exponent."""
-    ms = 1e3 * seconds
-    return f'{ms:.0f}' if ms >= 1e3 else f'{ms:.4g}'
+    value = 1e3 * seconds
+    return f'{value:.0f}' if value >= 1e3 else f'{value:.4g}'
 
 
 def draw(report: Dict) -> Figure:
