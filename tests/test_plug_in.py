@@ -163,9 +163,13 @@ def read(row, name, folder):
 
 
 def build(cfg):
+    """With the weights that a training begins with: with torch's own, losses
+    are so large that PAA's mixture of Gaussians may fail in fp32."""
     torch.manual_seed(0)
     with DefaultScope.overwrite_default_scope(cfg.default_scope):
-        return revert_sync_batchnorm(MODELS.build(cfg.model))
+        model = revert_sync_batchnorm(MODELS.build(cfg.model))
+        model.init_weights()
+    return model
 
 
 def batch(package, semantic):
