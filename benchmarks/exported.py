@@ -3,10 +3,10 @@
     benchmarks/exported.py --sizes 224 224@8 800x1280 --opsets 18 20 23 \\
         --out work_dirs/exported.md
 
-iFormer-S in fp32 on a CPU. The file of each opset is exported for
-the size; `dynamic` is exported for any. OpenVINO is measured if installed.
-PyTorch runs the network as it is built, deployed, and deployed and compiled
-ahead of time.
+iFormer-S on a CPU, in fp32 where nothing else is said. The file of each opset
+is exported for the size; `dynamic` is exported for any. OpenVINO is measured if
+installed. PyTorch runs the network as it is built, deployed (in bf16, too), and
+deployed and compiled ahead of time.
 """
 import argparse
 import multiprocessing
@@ -30,6 +30,7 @@ from mmiformer.apis.export import AXES, OPSET, TRACED_SIZE
 
 NETWORK = 'iFormer-S'
 DEPLOYED = f'{NETWORK}+deploy'
+BF16 = 'deployed, bf16'
 TITLES = ('size', 'runtime', 'opset', 'ms', 'quartiles', 'time', 'memory MiB',
           'error')
 NOTES = """\
@@ -76,8 +77,10 @@ def load(case: Case, threads: int) -> Infer:
         network = build(NETWORK if case.runtime == 'eager' else DEPLOYED)
 
     def infer(image: np.ndarray) -> List[np.ndarray]:
-        with torch.no_grad():
-            return [x.numpy() for x in network(torch.from_numpy(image))]
+        with torch.no_grad(), torch.autocast(
+                'cpu', torch.bfloat16, enabled=case.runtime == BF16):
+            return [x.float().numpy() for x in network(
+                torch.from_numpy(image))]
 
     return infer
 
@@ -138,7 +141,7 @@ def run_size(size: str, args: argparse.Namespace) -> List[str]:
         compiled = f'{folder}/compiled.pt2'
         with torch.no_grad():
             compile_for(build(DEPLOYED), torch.zeros(shape), compiled)
-        cases = [Case('eager'), Case('deployed'),
+        cases = [Case('eager'), Case('deployed'), Case(BF16),
                  Case('compiled', path=compiled)]
         for opset in args.opsets:
             for dynamic in [False] + [True] * (args.dynamic and opset == OPSET):
