@@ -34,8 +34,6 @@ def open_file(path: Union[str, Path],
         FileNotFoundError, ValueError: It is not there, or cannot be read.
         ImportError: onnxruntime is missing.
     """
-    if not Path(path).is_file():
-        raise FileNotFoundError(f'{path} does not exist')
     try:
         if str(path).endswith(COMPILED):
             return _open_compiled(str(path))
@@ -44,6 +42,8 @@ def open_file(path: Union[str, Path],
         raise ImportError(f'{error.name} is missing: pip install '
                           'mmiformer[export]') from error
     except Exception as error:  # they have a class for each cause
+        if not Path(path).is_file():
+            raise FileNotFoundError(f'{path} does not exist') from None
         raise ValueError(f'{path}: {error}') from None
 
 

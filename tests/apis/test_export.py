@@ -159,6 +159,8 @@ def test_a_compiled_file(classifier):
     Path('bad.pt2').write_text('no model')
     with pytest.raises(ValueError, match='bad.pt2'):
         ExportedModel('bad.pt2')
+    with pytest.raises(FileNotFoundError, match='none.pt2'):
+        ExportedModel('none.pt2')
 
 
 def test_other_arrays_are_refused(classifier, tmp_path):
@@ -373,7 +375,6 @@ def test_missing_packages_are_named(configs, monkeypatch):
                        r'mmiformer\[export\]'):
         export(cfg, 'none.pth', Path('x.onnx'))
     monkeypatch.setitem(sys.modules, 'onnxruntime', None)
-    Path('x.onnx').touch()
     with pytest.raises(ImportError, match=r'mmiformer\[export\]'):
         ExportedModel('x.onnx')
 
