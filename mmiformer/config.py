@@ -1,14 +1,22 @@
 """Reads, overrides and walks configs; nothing else here does."""
 import argparse
+import inspect
 import os
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Iterator, List, Optional, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 from mmengine.config import Config, DictAction
+from mmengine.runner import Runner
 
-from .overrides import check_keys, read_config
 from .zoo import config_path
 
+# What runners and tools read at the top of a config. The rest there are
+# variables of the file.
+SETTINGS = {*inspect.signature(Runner).parameters} | {
+    'compile', 'custom_imports', 'find_unused_parameters', 'fp16',
+    'model_wrapper_cfg', 'runner_type', 'strategy', 'sync_bn', 'tta_model',
+    'tta_pipeline'}
 # The default hooks that mmengine removes by itself if they are None; of
 # another one it would fail.
 MMENGINE_HOOKS = ('runtime_info', 'timer', 'sampler_seed', 'logger',
@@ -56,20 +64,20 @@ def load_config(path: str, cfg_options: Optional[dict] = None,
         path: The config file, or one of ours by its path below ``configs/``,
             with or without that.
         cfg_options: Overrides, as ``--cfg-options`` gives them. A hook of
-            ``default_hooks`` can be removed by None. The file's own variables
-            are overridden before its lines use them.
+            ``default_hooks`` can be removed by None.
         work_dir: Where logs and checkpoints go; by default the config's
             ``work_dir``, or else ``work_dirs/`` and the config's path below
             its ``configs`` folder.
         launcher: ``none``, ``pytorch``, ``slurm`` or ``mpi``.
 
     Raises:
-        ValueError: An override cannot be applied, or nothing reads it.
+        ValueError: There is no such file, an override cannot be applied, or
+            nothing reads it.
     """
     if not Path(path).is_file():
-        path = config_path(str(path).removeprefix('configs/'))
-    cfg, options = read_config(path, cfg_options or {})
-    check_keys(cfg, options)
+        path = config_path(str(path))
+    cfg, options = Config.fromfile(path), cfg_options or {}
+    check_options(cfg, options)
     cfg.launcher = launcher
     try:
         cfg.merge_from_dict(options)
@@ -82,6 +90,34 @@ def load_config(path: str, cfg_options: Optional[dict] = None,
     if work_dir or not cfg.get('work_dir'):
         cfg.work_dir = work_dir or str(Path('work_dirs', _run_name(path)))
     return cfg
+
+
+def check_options(cfg: Config, options: Dict[str, Any]) -> None:
+    """Refuses overrides that would change nothing.
+
+    Overrides are merged when a config's lines have run. Those that use a
+    variable of the file, such as ``data_root``, have taken its value by then.
+
+    Raises:
+        ValueError: The first name of a key is unknown, or a variable.
+    """
+    for option in options:
+        name = option.split('.')[0]
+        # Runners take this one only for a model without one of its own.
+        unread = name == 'data_preprocessor' and name in (
+            cfg.get('model') or {})
+        if name in SETTINGS and not unread:
+            continue
+        text = f'--cfg-options {option}: nothing reads {name}'
+        if name in cfg:
+            text += (f', which the lines of {cfg.filename} have used already; '
+                     'set the keys that have its value, or edit the lines')
+        meant = [key for top in cfg if top in SETTINGS
+                 for key, _ in walk(cfg[top], top) if key.endswith(f'.{name}')]
+        if not meant and name not in cfg:
+            meant = get_close_matches(name, {*SETTINGS, *cfg}, 1)
+        raise ValueError(text + (
+            f'; do you mean {", ".join(meant[:6])}?' if meant else ''))
 
 
 def _run_name(path: str) -> Path:

@@ -1,4 +1,5 @@
 """What this package has: its configs, and their models."""
+from difflib import get_close_matches
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import List, NamedTuple, Optional
@@ -19,17 +20,22 @@ def config_path(name: str) -> str:
         _base_ = __import__('mmiformer').config_path('mask_rcnn/iformer_s_1x')
 
     Args:
-        name: The path below ``configs/``, with or without ``.py``.
+        name: The path below ``configs/``, with or without that and ``.py``.
 
     Raises:
-        ValueError: There is no such config; the message lists all.
+        ValueError: There is no such config; the message names those with a
+            similar name.
     """
-    path = CONFIGS / Path(name).with_suffix('.py')
-    if not path.is_file():
-        names = sorted(str(file.relative_to(CONFIGS))
-                       for file in CONFIGS.glob('*/*.py'))
-        raise ValueError(f'there is no config {name!r}, but {", ".join(names)}')
-    return str(path)
+    path = Path(name).with_suffix('.py')
+    if path.parts[:1] == ('configs', ):
+        path = path.relative_to('configs')
+    if not (CONFIGS / path).is_file():
+        near = get_close_matches(str(path), [
+            str(file.relative_to(CONFIGS)) for file in CONFIGS.glob('*/*.py')])
+        raise ValueError(f'no such file: {name!r}; ' + (
+            f'do you mean {", ".join(near)}?' if near else
+            "'mmiformer models' lists our configs"))
+    return str(CONFIGS / path)
 
 
 class Model(NamedTuple):

@@ -1,13 +1,11 @@
 """Reading, overriding and walking configs."""
 import argparse
-import logging
 import os
 
 import pytest
 from mmengine.config import Config
 from mmengine.runner import CheckpointLoader
 
-from mmiformer import overrides
 from mmiformer.config import (
     as_list,
     find_datasets,
@@ -17,7 +15,6 @@ from mmiformer.config import (
     type_name,
     walk,
 )
-from mmiformer.overrides import takes
 
 
 def test_reading_a_config_changes_nothing_else(configs):
@@ -37,147 +34,118 @@ def test_overrides_and_work_dirs(configs, tmp_path):
     assert load_config(str(tmp_path / 'own.py')).work_dir == 'work_dirs/own'
 
 
+def test_a_child_that_names_ours_by_its_path_takes_overrides(tmp_path):
+    (tmp_path / 'child.py').write_text(
+        "_base_ = __import__('mmiformer').config_path("
+        "'mask_rcnn/iformer_s_1x')\n")
+    cfg = load_config(tmp_path / 'child.py', {
+        'train_dataloader.dataset.pipeline.2.scale': (640, 640),
+        'model.roi_head.bbox_head.num_classes': 3, 'load_from': 'a.pth',
+        'find_unused_parameters': True, 'train_dataloader.batch_size': 4})
+    assert cfg.train_dataloader.dataset.pipeline[2].scale == (640, 640)
+    assert cfg.model.roi_head.bbox_head.num_classes == 3
+    assert (cfg.load_from, cfg.find_unused_parameters) == ('a.pth', True)
+    assert cfg.train_dataloader.batch_size == 4
+
+
 OWN = """
 classes, folder = ('a', 'b', 'c'), 'data/own/'
 max_epochs = 12
 pipeline = [dict(type='Resize', scale=8)]
+data_preprocessor = dict(type='Pad', size=8)
 """
 USE = """
-model = dict(type='Net', num_classes=len({0}classes))
+model = dict(type='Net', num_classes=len({0}classes),
+             data_preprocessor={0}data_preprocessor)
 train_dataloader = dict(dataset=dict(
     ann_file={0}folder + 'a.json', pipeline={0}pipeline))
 train_cfg = dict(max_epochs={0}max_epochs)
-test_dataloader = train_dataloader
 """
 
 
-@pytest.fixture(params=['one file', 'base uses', 'child uses'])
-def own(request, tmp_path):
-    """A config that is made of its own variables."""
+@pytest.mark.parametrize('option, users', [
+    ('classes', ()), ('max_epochs', ('train_cfg.max_epochs', )),
+    ('folder', ()), ('pipeline.0.scale', ('train_dataloader.dataset.pipeline',
+                                          )),
+    ('data_preprocessor.size', ('model.data_preprocessor', ))])
+@pytest.mark.parametrize('kind', ['one file', 'base uses', 'child uses'])
+def test_variables_that_lines_have_used_are_refused(
+        kind, option, users, tmp_path):
     (tmp_path / 'base.py').write_text(
-        OWN + ('' if 'child' in request.param else USE.format('')))
+        OWN + ('' if 'child' in kind else USE.format('')))
     (tmp_path / 'child.py').write_text("_base_ = ['./base.py']\n" + (
-        USE.format('_base_.') if 'child' in request.param else ''))
-    return tmp_path / (
-        'base.py' if request.param == 'one file' else 'child.py')
+        USE.format('_base_.') if 'child' in kind else ''))
+    path = tmp_path / ('base.py' if kind == 'one file' else 'child.py')
+    with pytest.raises(ValueError) as error:
+        load_config(path, {'model.num_classes': 3, option: 4})
+    said = str(error.value)
+    assert f'--cfg-options {option}: ' in said and str(path) in said
+    assert find_keys(said) == users
+    keys = {'train_cfg.max_epochs': 3, 'model.data_preprocessor.size': 4,
+            'train_dataloader.dataset.pipeline.0.scale': 4}
+    assert dict(walk(load_config(path, keys).to_dict())).items() >= keys.items()
 
 
-def test_variables_are_overridden_before_they_are_used(own):
-    cfg = load_config(own, {
-        'classes': 'one', 'folder': 'data/mine', 'max_epochs': 3,
-        'pipeline.0.scale': 4, 'train_cfg.val_interval': 2,
-        'train_dataloader.batch_size': 4})
-    assert cfg.classes == ('one', ) and cfg.model.num_classes == 1
-    dataset = cfg.train_dataloader.dataset
-    assert dataset.ann_file == 'data/mine/a.json'
-    assert dataset.pipeline == [dict(type='Resize', scale=4)]
-    assert cfg.train_cfg == dict(max_epochs=3, val_interval=2)
-    assert cfg.filename == str(own)
-    # As ever: a setting is set where it is named, and nowhere else.
-    assert cfg.train_dataloader.batch_size == 4
-    assert 'batch_size' not in cfg.test_dataloader
-    assert load_config(own, {'classes': ['p', 'q']}).model.num_classes == 2
+def find_keys(message):
+    """The keys that an error offers."""
+    return tuple(filter(None, message.partition('do you mean ')[2].rstrip(
+        '?').split(', ')))
 
 
-def test_variables_of_a_framework_s_base(configs):
-    path = configs / 'mask_rcnn/iformer_s_1x.py'
-    before, cfg = load_config(path), load_config(path, dict(data_root='mine'))
-    assert before.data_root == 'data/coco/'
-    assert cfg.test_dataloader.dataset.data_root == 'mine/'
-    assert cfg.val_evaluator.ann_file == (
-        'mine/annotations/instances_val2017.json')
-    assert cfg.model.backbone == before.model.backbone
+def test_variables_of_a_frameworks_base(configs):
+    with pytest.raises(ValueError, match='data_root') as error:
+        load_config(configs / 'mask_rcnn/iformer_s_1x.py',
+                    dict(data_root='mine'))
+    assert find_keys(str(error.value)) == tuple(
+        f'{split}_dataloader.dataset.data_root'
+        for split in ('train', 'val', 'test'))
 
 
-@pytest.mark.parametrize('name', [
-    'mask_rcnn/iformer_s_custom.py', 'faster_rcnn/iformer_s_custom.py'])
-def test_the_templates_variables(name, configs):
-    cfg = load_config(configs / name, dict(
-        classes=['a', 'b', 'c'], data_root='mine', max_epochs=24))
-    assert cfg.model.roi_head.bbox_head.num_classes == 3
-    assert cfg.test_evaluator.ann_file == 'mine/annotations/val.json'
-    assert cfg.train_cfg.max_epochs == cfg.param_scheduler[1].end == 24
+def test_a_data_preprocessor_that_the_runner_hands_to_the_model(tmp_path):
+    (tmp_path / 'own.py').write_text(
+        "model, data_preprocessor = dict(type='Net'), dict(size=8)\n")
+    cfg = load_config(tmp_path / 'own.py', {'data_preprocessor.size': 4})
+    assert cfg.data_preprocessor.size == 4
 
 
-def test_variables_that_cannot_be_overridden(tmp_path):
+def test_pure_python(tmp_path):
     (tmp_path / 'lazy.py').write_text(
         'from mmengine.config import read_base\n'
         'from mmengine.model import BaseModel\n'
         "root = 'a'\nmodel = dict(type=BaseModel, root=root)\n")
-    with pytest.raises(ValueError, match='root.*child config'):
+    cfg = load_config(tmp_path / 'lazy.py', {'model.root': 'b'})
+    assert type_name(cfg.model) == 'BaseModel' and cfg.model.root == 'b'
+    with pytest.raises(ValueError, match='root') as error:
         load_config(tmp_path / 'lazy.py', dict(root='b'))
-    (tmp_path / 'own.py').write_text(OWN + USE.format(''))
-    with pytest.raises(ValueError, match='pipeline.*9'):
-        load_config(tmp_path / 'own.py', {'pipeline.9.scale': 4})
+    assert find_keys(str(error.value)) == ('model.root', )
+
+
+@pytest.mark.parametrize('option, meant', [
+    ('optim_wraper.x', ('optim_wrapper', )), ('frobnicate', ()),
+    ('data_rot', ('data_root', )), ('with_mask', (
+        'train_dataloader.dataset.pipeline.1.with_mask',
+        'val_dataloader.dataset.pipeline.2.with_mask',
+        'test_dataloader.dataset.pipeline.2.with_mask'))])
+def test_what_nothing_reads_is_refused(option, meant, configs):
+    with pytest.raises(ValueError, match=f'--cfg-options {option}') as error:
+        load_config(configs / 'mask_rcnn/iformer_s_1x.py', {option: 1})
+    assert find_keys(str(error.value)) == meant
+
+
+def test_an_index_that_a_list_does_not_have(configs):
     with pytest.raises(ValueError, match='9'):
-        load_config(tmp_path / 'own.py',
+        load_config(configs / 'mask_rcnn/iformer_s_1x.py',
                     {'train_dataloader.dataset.pipeline.9.scale': 4})
 
 
-def test_overrides_that_reach_nothing(configs, monkeypatch):
-    said = []
-    monkeypatch.setattr(
-        overrides, 'print_log', lambda text, logger, level: said.append(
-            (text, level)))
-    path = configs / 'mask_rcnn/iformer_s_1x.py'
-    with pytest.raises(ValueError, match='optim_wraper.*optim_wrapper'):
-        load_config(path, {'optim_wraper.x': 1})
-    load_config(path, {
-        'model.backbone.with_cp': True, 'find_unused_parameters': True,
-        'resume': True, 'train_dataloader.dataset.pipeline.0.type': 'A'})
-    assert not said
-    load_config(path, {'model.backbon.with_cp': True})
-    load_config(path, {'frobnicate': 1})
-    (near, level), (none, _) = said
-    assert 'model.backbone?' in near and 'no frobnicate' in none
-    assert level == logging.WARNING
-
-
-AMP = {'optim_wrapper.type': 'AmpOptimWrapper'}
-
-
-@pytest.mark.parametrize('options, meant', [
-    ({**AMP, 'optim_wrapper.dtype': 'bfloat16'}, None),
-    ({'optim_wrapper.dtype': 'bfloat16'}, 'optim_wrapper.type'),
-    ({**AMP, 'optim_wrapper.optimiser.lr': 1}, 'optim_wrapper.optimizer'),
-    ({'model.backbone.arches': 'base'}, 'model.backbone.arch'),
-    ({'model.backbone.type': 'mmiformer.Nobody', 'model.backbone.arches': 1},
-     'model.backbone.arch')])
-def test_new_arguments_of_a_type_are_not_misspelt(
-        options, meant, configs, monkeypatch):
-    said = []
-    monkeypatch.setattr(overrides, 'print_log',
-                        lambda text, **_: said.append(text))
-    load_config(configs / 'mask_rcnn/iformer_s_1x.py', options)
-    assert [text.partition('; is it ')[2] for text in said] == (
-        [f'{meant}?'] if meant else [])
-
-
-def test_what_a_class_takes():
-    """Also what it passes on, and no more than its bases take."""
-    class Base:
-        def __init__(self, seen):
-            pass
-
-    class Passing(Base):
-        def __init__(self, own, **kwargs):
-            super().__init__(**kwargs)
-
-    class Same(Passing):
-        pass
-
-    class Closed(Base):
-        def __init__(self, own):
-            super().__init__(own)
-
-    found = {kind.__name__: [takes(kind, name, None)
-                             for name in ('own', 'seen', 'unseen')]
-             for kind in (Base, Passing, Same, Closed)}
-    assert found == dict(
-        Base=[False, True, False], Passing=[True, True, False],
-        Same=[True, True, False], Closed=[True, False, False])
-    assert takes(load_config, 'cfg_options', None)
-    assert not takes(load_config, 'options', None)
+@pytest.mark.parametrize('path, near', [
+    ('my/x.py', ''), ('gone', ''), ('configs/mask_rcn/iformer_s_1x.py', 's_1x'),
+    ('iformer_s_1x', 's_1x'), ('mask_rcnn/iformer_xl_1x', 'l_1x')])
+def test_a_path_that_does_not_exist(path, near):
+    with pytest.raises(ValueError, match=f'no such file: {path!r}') as error:
+        load_config(path)
+    assert find_keys(str(error.value))[:1] == (
+        (f'mask_rcnn/iformer_{near}.py', ) if near else ())
 
 
 def test_every_hook_of_a_config_can_be_removed(configs):

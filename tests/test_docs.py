@@ -5,6 +5,7 @@ import contextlib
 import copy
 import doctest
 import functools
+import inspect
 import io
 import re
 import runpy
@@ -18,12 +19,11 @@ import pytest
 import torch
 from conftest import ROOT
 from mmengine.config import Config
+from mmengine.registry import root
 
-from mmiformer import overrides
 from mmiformer.checks import CheckContext
 from mmiformer.checks.settings import check_settings
 from mmiformer.config import add_cfg_options, load_config, walk
-from mmiformer.overrides import takes
 from mmiformer_cli import find_tools
 
 DOCUMENTS = ['README.md', *(f'docs/{path.name}' for path in sorted(
@@ -71,9 +71,7 @@ def read(words):
     return parser.parse_args(['--cfg-options', *words]).cfg_options
 
 
-@functools.lru_cache
-def read_once(path):
-    return Config.fromfile(path)
+read_once = functools.lru_cache(maxsize=None)(Config.fromfile)
 
 
 COMMANDS = [(document, *command) for document in DOCUMENTS
@@ -92,36 +90,57 @@ def test_commands(document, tool, words, tmp_path, monkeypatch):
     with mock.patch.object(sys, 'argv', [tool, *words]):
         parsed = vars(runpy.run_path(str(ROOT / tool))['parse_args']())
     if options := parsed.get('cfg_options'):
-        assert find_faults(ROOT / words[0], options, monkeypatch) == []
+        assert find_faults(ROOT / words[0], options) == []
 
 
 @pytest.mark.parametrize('words', SETTINGS)
 def test_settings(words, monkeypatch):
     """Of a detector or of a segmentor."""
-    monkeypatch.setattr('mmiformer.config.read_config', lambda path, options: (
-        copy.deepcopy(read_once(path)), options))
+    monkeypatch.setattr(Config, 'fromfile', lambda path: copy.deepcopy(
+        read_once(path)))
     options = {**AMP, **read(shlex.split(words))}
-    assert any(not find_faults(ROOT / 'configs' / config, options, monkeypatch)
+    assert any(not find_faults(ROOT / 'configs' / config, options)
                for config in CONFIGS)
 
 
-def find_faults(config, options, monkeypatch):
-    """What is said of overrides, and which reach nothing."""
-    said = []
-    monkeypatch.setattr(overrides, 'print_log',
-                        lambda text, **_: said.append(text))
+def find_faults(config, options):
+    """What is said of overrides, and those that a class does not take."""
     try:
         cfg = load_config(config, options)
     except ValueError as error:
         return [str(error)]
     nodes = dict(walk(cfg.to_dict()))
-    for key in options:
-        outer, _, name = key.rpartition('.')
-        kind = (nodes[outer] or {}).get('type')
-        if kind and name != 'type' and not takes(
-                kind, name, cfg.default_scope):
-            said.append(key)
-    return said
+    return [key for option in options for key in parents(option)
+            if not takes(nodes[key.rpartition('.')[0]], key, cfg)]
+
+
+def parents(key):
+    """``a.b``, ``a.b.c`` of ``a.b.c``."""
+    names = key.split('.')
+    return ['.'.join(names[:n]) for n in range(2, len(names) + 1)]
+
+
+def takes(node, key, cfg):
+    """Whether a class of the node's name has an argument of the key's name, or
+    passes it on to a base class."""
+    kind, name = isinstance(node, dict) and node.get('type'), (
+        key.rpartition('.')[2])
+    if not kind or name == 'type':
+        return True
+    registries = [found for found in vars(root).values()
+                  if isinstance(found, root.Registry)]
+    for registry in registries:
+        with contextlib.suppress(ImportError, RuntimeError, AttributeError):
+            with registry.switch_scope_and_registry(
+                    cfg.default_scope) as scoped:
+                found = scoped.get(kind)
+            for part in inspect.getmro(found):
+                taken = inspect.signature(part.__init__).parameters
+                if name in taken:
+                    return True
+                if all(p.kind is not p.VAR_KEYWORD for p in taken.values()):
+                    break
+    return False
 
 
 @pytest.mark.parametrize('title', ['the size', 'the schedule'])

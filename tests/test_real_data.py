@@ -30,9 +30,9 @@ SPLITS = ('train', 'val', 'test')
 
 
 @pytest.fixture(scope='module')
-def data(tmp_path_factory):
-    """The folders of both data sets, by the end of their configs' names."""
-    root = tmp_path_factory.mktemp('data')
+def files(tmp_path_factory):
+    """Both data sets, where their configs look for them."""
+    root = tmp_path_factory.mktemp('clone') / 'data'
     write_camvid(root / 'camvid')
     for name in 'abcde':
         write_nucleus(root / 'nuclei/stage1_train', name, *(
@@ -43,12 +43,16 @@ def data(tmp_path_factory):
         patch.setattr(sys, 'argv', words)
         runpy.run_path(str(ROOT / 'tools/dataset_converters/nuclei.py'),
                        run_name='__main__')
-    return root
+    return root.parent
 
 
-def read(name, data):
-    kind = 'nuclei' if name.endswith('nuclei') else 'camvid'
-    cfg = load_config(name, dict(data_root=str(data / kind)))
+@pytest.fixture(autouse=True)
+def go_there(files, monkeypatch):
+    monkeypatch.chdir(files)
+
+
+def read(name):
+    cfg = load_config(name)
     init_default_scope(cfg.default_scope)
     return cfg
 
@@ -79,8 +83,8 @@ SLOW_PEERS = [
 
 
 @pytest.mark.parametrize('name', SLOW_PEERS)
-def test_random_weights_and_all_is_trained(name, data):
-    cfg = read(name, data)
+def test_random_weights_and_all_is_trained(name):
+    cfg = read(name)
     assert find_pretrained(cfg) == []
     model = MODELS.build(cfg.model).train()
     assert sum(p.numel() for p in model.parameters()) == PARAMETERS[name]
@@ -91,15 +95,15 @@ def test_random_weights_and_all_is_trained(name, data):
 
 
 @pytest.mark.parametrize('name', OURS)
-def test_the_check_passes(name, data):
-    report = check_data(read(name, data), SPLITS, CheckContext())
+def test_the_check_passes(name):
+    report = check_data(read(name), SPLITS, CheckContext())
     assert report.faults == {}
     assert [line.split(':')[0] for line in report.read] == [*SPLITS]
 
 
 @pytest.mark.parametrize('name', SLOW_PEERS)
-def test_a_step_reaches_every_parameter(name, data):
-    losses, gradients = train_a_step(read(name, data))
+def test_a_step_reaches_every_parameter(name):
+    losses, gradients = train_a_step(read(name))
     assert all(np.isfinite(value) and value > 0 for key, value in
                losses.items() if 'loss' in key)
     expected = {'decode.loss_ce', 'decode.loss_lovasz'} if (
@@ -112,9 +116,9 @@ def test_a_step_reaches_every_parameter(name, data):
         assert gradient.any() or 'r50' in name and '.layer' in key, key
 
 
-def test_void_is_ignored_wherever_it_is_read(data):
+def test_void_is_ignored_wherever_it_is_read():
     """In the loss, the crops, the padding and the metric."""
-    cfg = read('fpn_camvid/iformer_s', data)
+    cfg = read('fpn_camvid/iformer_s')
     found = {key: node['ignore_index'] for key, node in walk(cfg.to_dict())
              if isinstance(node, dict) and 'ignore_index' in node}
     assert found == dict.fromkeys([
@@ -125,9 +129,9 @@ def test_void_is_ignored_wherever_it_is_read(data):
     assert cfg.model.data_preprocessor.seg_pad_val == VOID
 
 
-def test_what_is_tested_on(data):
+def test_what_is_tested_on():
     """CamVid has images for tests alone; in both, tests take them whole."""
-    cfg = read('fpn_camvid/iformer_s', data)
+    cfg = read('fpn_camvid/iformer_s')
     for split in ('val', 'test'):
         dataset = DATASETS.build(cfg[f'{split}_dataloader'].dataset)
         samples = [sample['data_samples'] for sample in dataset]
@@ -136,15 +140,15 @@ def test_what_is_tested_on(data):
         assert {sample.img_shape for sample in samples} == {(360, 480)}
         assert set(samples[0].gt_sem_seg.data.unique().tolist()) == {
             *range(VOID + 1)}
-    cfg = read('mask_rcnn/iformer_s_nuclei', data)
+    cfg = read('mask_rcnn/iformer_s_nuclei')
     dataset = DATASETS.build(cfg.test_dataloader.dataset)
     sample = dataset[0]['data_samples']
     assert (sample.img_shape, sample.ori_shape) == ((512, 512), (256, 256))
     assert len(dataset) == 2 and len(sample.gt_instances) == 12
 
 
-def test_anchors_fit_the_nuclei(data):
-    cfg = read('mask_rcnn/iformer_s_nuclei', data)
+def test_anchors_fit_the_nuclei():
+    cfg = read('mask_rcnn/iformer_s_nuclei')
     generator = TASK_UTILS.build(cfg.model.rpn_head.anchor_generator)
     sides = [(anchors[:, 2:] - anchors[:, :2]).prod(1).sqrt().round().unique()
              for anchors in generator.base_anchors]

@@ -111,10 +111,11 @@ model = dict(
 
 def test_config_path(configs):
     path = config_path('mask_rcnn/iformer_s_1x')
-    assert path == config_path('mask_rcnn/iformer_s_1x.py')
+    assert path == config_path('mask_rcnn/iformer_s_1x.py') == config_path(
+        'configs/mask_rcnn/iformer_s_1x.py')
     assert mmengine.fileio.get_text(path) == (
         configs / 'mask_rcnn/iformer_s_1x.py').read_text()
-    with pytest.raises(ValueError, match=r'fpn_ade20k/iformer_b_80k\.py, '):
+    with pytest.raises(ValueError, match=r"_xl'.* mask_rcnn/iformer_l_1x\.py"):
         config_path('mask_rcnn/iformer_xl')
 
 

@@ -1,8 +1,7 @@
 # Faster R-CNN, iFormer-S, on your own boxes in COCO format: a template.
 #   tools/train.py configs/faster_rcnn/iformer_s_custom.py --auto-scale-lr
-# Edit the lines of ../mask_rcnn/iformer_s_custom.py, or override them:
-#   --cfg-options data_root=data/mine classes=cat,dog max_epochs=24
-# This file only takes the masks away.
+# Edit the first lines of ../mask_rcnn/iformer_s_custom.py; this file only takes
+# the masks away.
 _base_ = '../mask_rcnn/iformer_s_custom.py'
 
 model = dict(

@@ -60,14 +60,15 @@ def run(monkeypatch, capsys, *words):
 
 
 def test_segments(tmp_path, monkeypatch, capsys):
-    write_camvid(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    data = tmp_path / 'data/camvid'
+    write_camvid(data)
     folder = tmp_path / 'predictions'
     folder.mkdir()
-    labels = cv2.imread(str(tmp_path / 'testannot/test_0.png'), 0)
+    labels = cv2.imread(str(data / 'testannot/test_0.png'), 0)
     cv2.imwrite(str(folder / 'test_0.png'), np.where(labels < 6, labels, 0))
     cv2.imwrite(str(folder / 'test_1.png'), labels % VOID)
-    words = ('fpn_camvid/iformer_s', folder, '--out', tmp_path / 'a.png',
-             '--cfg-options', f'data_root={tmp_path}')
+    words = ('fpn_camvid/iformer_s', folder, '--out', tmp_path / 'a.png')
     # class 0 on 6 stripes of the 11, 1 to 5 are right, 6 to 10 missed
     assert run(monkeypatch, capsys, *words) == [
         'test_1.png: 100.0', f'test_0.png: {100 * (1 / 6 + 5) / 11:.1f}']
@@ -78,6 +79,8 @@ def test_segments(tmp_path, monkeypatch, capsys):
 
 
 def test_instances(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    data = tmp_path / 'data/nuclei'
     square = np.zeros((256, 256), np.uint8, order='F')
     square[:8, :8] = 1
     code = coco_mask.encode(square)
@@ -90,10 +93,11 @@ def test_instances(tmp_path, monkeypatch, capsys):
             bbox=[0, 0, 8, 8], segmentation=dict(
                 size=code['size'], counts=code['counts'].decode()))
             for number in (1, 2)])
-    (tmp_path / 'val.json').write_text(json.dumps(content))
+    data.mkdir(parents=True)
+    (data / 'val.json').write_text(json.dumps(content))
     results = []
     for number, score in ((1, 0.4), (2, 0.9)):
-        path = tmp_path / f'{number}.png'
+        path = data / f'{number}.png'
         write(path, np.full((256, 256, 3), 128, np.uint8))
         results.append(dict(
             img_id=number, img_path=str(path), pred_instances=dict(
@@ -104,6 +108,5 @@ def test_instances(tmp_path, monkeypatch, capsys):
     file.write_bytes(pickle.dumps(results))
     # below the minimum score nothing is predicted
     assert run(monkeypatch, capsys, 'mask_rcnn/iformer_s_nuclei', file,
-               '--out', tmp_path / 'a.png', '--cfg-options',
-               f'data_root={tmp_path}') == ['2.png: 100.0', '1.png: 0.0']
+               '--out', tmp_path / 'a.png') == ['2.png: 100.0', '1.png: 0.0']
     assert cv2.imread(str(tmp_path / 'a.png')).std() > 10
