@@ -7,9 +7,8 @@
 A variant is a network, perhaps with options: +window, +cp (recomputes
 activations in backward), +cp1 (those of the first stage), +channels_last,
 +deploy (folded for inference), +compile, +autotune (the same, by trying
-kernels), +aot (compiled ahead of time by AOTInductor). A variant that fails
-costs its own row only. Results are written after each case, so that an
-interrupted run keeps what it has measured.
+kernels). A variant that fails costs its own row only. Results are written after
+each case, so that an interrupted run keeps what it has measured.
 """
 import argparse
 import datetime

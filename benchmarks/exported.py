@@ -5,8 +5,7 @@
 
 iFormer-S on a CPU, in fp32 where nothing else is said. The file of each opset
 is exported for the size; `dynamic` is exported for any. OpenVINO is measured if
-installed. PyTorch runs the network as it is built, deployed (in bf16, too), and
-deployed and compiled ahead of time.
+installed. PyTorch runs the network as it is built, and deployed, in bf16, too.
 """
 import argparse
 import multiprocessing
@@ -24,7 +23,7 @@ from typing import Callable, Dict, List, NamedTuple, Sequence, Tuple
 import numpy as np
 import torch
 from measure import describe_machine, parse_size, quartiles, worst_error
-from variants import Variant, compile_for
+from variants import Variant
 
 from mmiformer.apis.export import AXES, OPSET, TRACED_SIZE
 
@@ -71,10 +70,7 @@ def load(case: Case, threads: int) -> Infer:
             'INFERENCE_NUM_THREADS': threads})
         return lambda image: list(model([image]).values())
     torch.set_num_threads(threads)
-    if case.runtime == 'compiled':
-        network = torch._inductor.aoti_load_package(case.path)
-    else:
-        network = build(NETWORK if case.runtime == 'eager' else DEPLOYED)
+    network = build(NETWORK if case.runtime == 'eager' else DEPLOYED)
 
     def infer(image: np.ndarray) -> List[np.ndarray]:
         with torch.no_grad(), torch.autocast(
@@ -137,12 +133,7 @@ def run_size(size: str, args: argparse.Namespace) -> List[str]:
     context = multiprocessing.get_context('spawn')
     networks: Dict[Case, Connection] = {}
     with tempfile.TemporaryDirectory() as folder:
-        print(f'{size}: compiling', file=sys.stderr)
-        compiled = f'{folder}/compiled.pt2'
-        with torch.no_grad():
-            compile_for(build(DEPLOYED), torch.zeros(shape), compiled)
-        cases = [Case('eager'), Case('deployed'), Case(BF16),
-                 Case('compiled', path=compiled)]
+        cases = [Case('eager'), Case('deployed'), Case(BF16)]
         for opset in args.opsets:
             for dynamic in [False] + [True] * (args.dynamic and opset == OPSET):
                 print(f'{size}: exporting opset {opset}', file=sys.stderr)

@@ -1,8 +1,7 @@
 """The networks that are compared, and the options they run with."""
-import tempfile
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Callable, Dict, List, Sequence, Tuple
+from typing import Callable, Dict, Sequence, Tuple
 
 import torch
 from mmengine.registry import MODELS
@@ -10,7 +9,6 @@ from reference import Reference, fill
 from torch import Tensor, nn
 
 from mmiformer.analysis.peers import PEERS
-from mmiformer.apis.export import compile_ahead
 
 MODES = ('forward', 'train')
 REFERENCE = 'reference'
@@ -78,26 +76,6 @@ def _compile(network: nn.Module, **settings) -> nn.Module:
     return network
 
 
-def compile_for(network: nn.Module, images: Tensor, path: str) -> None:
-    """Writes a network as `mmiformer export` does, for such images and the
-    autocast in use."""
-    compile_ahead(torch.export.export(network, (images, )), {}, path)
-
-
-def _ahead(network: nn.Module) -> Forward:
-    compiled: List[Forward] = []
-
-    def forward(images: Tensor) -> Sequence[Tensor]:
-        if not compiled:
-            with tempfile.TemporaryDirectory() as folder:
-                compile_for(network, images, f'{folder}/network.pt2')
-                compiled.append(torch._inductor.aoti_load_package(
-                    f'{folder}/network.pt2'))
-        return compiled[0](images)
-
-    return forward
-
-
 # In the order in which they are applied.
 OPTIONS: Dict[str, Option] = {
     # Each position sees as many others as in pre-training at 224.
@@ -110,7 +88,6 @@ OPTIONS: Dict[str, Option] = {
     'deploy': Option(convert=_deploy, modes=('forward', )),
     'compile': Option(convert=_compile),
     'autotune': Option(convert=partial(_compile, mode='max-autotune')),
-    'aot': Option(convert=_ahead, modes=('forward', )),
 }
 
 DEFAULT = (REFERENCE, 'iFormer-S', 'iFormer-S+cp', 'iFormer-S+cp1',

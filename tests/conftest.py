@@ -18,7 +18,11 @@ import torch
 from file_server import Server
 from huggingface_hub import constants
 from mmengine.logging import MMLogger
+from mmengine.runner import CheckpointLoader
 
+needs_dynamo_export = pytest.mark.skipif(
+    tuple(map(int, torch.__version__.split('.')[:2])) < (2, 5),
+    reason='needs torch 2.5')
 ROOT = Path(__file__).parents[1]
 GOLDENS = Path(__file__).parent / 'data' / 'goldens'
 sys.path.insert(0, str(GOLDENS))
@@ -107,7 +111,9 @@ def process_restored():
     logger = MMLogger.get_current_instance()
     level = logger.level
     try:
-        with mock.patch.dict(os.environ):
+        with mock.patch.dict(os.environ), mock.patch.object(
+                CheckpointLoader, '_schemes',
+                CheckpointLoader._schemes.copy()):
             yield
     finally:
         logger.setLevel(level)

@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, golden_state
+from conftest import ROOT, golden_state, needs_dynamo_export
 from installed import install
 from tiny_models import build, save
 
@@ -33,7 +33,6 @@ TYPED = dict(
         'mmiformer predict configs/imagenet/iformer_s_300e.py '
         'mmiformer://iformer_small photo.jpg',
         'mmiformer predict model.onnx photo.jpg',
-        'mmiformer predict model.pt2 photo.jpg',
         'mmiformer predict CONFIG CHECKPOINT photo.jpg folder/ clip.mp4 '
         '--out out/',
         'mmiformer predict mask_rcnn/iformer_s_shapes '
@@ -42,7 +41,6 @@ TYPED = dict(
         'mmiformer export CONFIG CHECKPOINT --out model.onnx',
         'mmiformer export CONFIG CHECKPOINT --out model.onnx --size 800 1280',
         'mmiformer export CONFIG CHECKPOINT --out model.onnx --dynamic',
-        'mmiformer export CONFIG CHECKPOINT --out model.pt2',
         'mmiformer export CONFIG CHECKPOINT --out backbone.onnx '
         '--part backbone'],
     env=['mmiformer env'],
@@ -137,7 +135,7 @@ def test_predictions(run, model, photo, server):
         cv2.imwrite(f'folder/{"sub/" * (i > 1)}{i}.png', frame)
         writer.write(frame)
     writer.release()
-    whole, _, _, _, short, _ = map(fill, TYPED['predict'])
+    whole, _, _, short, _ = map(fill, TYPED['predict'])
     printed = run(whole.replace('https://host', server.url))
     lines = [line for line in printed.splitlines() if ' 128x96' in line]
     names = ['photo', '0', '1', 'sub/2', 'x']
@@ -185,7 +183,7 @@ def test_a_classifier(run, photo, released):
 
 @pytest.mark.slow
 def test_after_the_demo(run):
-    line = TYPED['predict'][5]
+    line = TYPED['predict'][4]
     _, _, config, checkpoint, images = line.split()
     make_shapes('data/shapes')
     Path(checkpoint).parent.mkdir(parents=True)
@@ -200,6 +198,7 @@ def test_after_the_demo(run):
 
 
 @pytest.mark.slow
+@needs_dynamo_export
 def test_exports(run, model, photo):
     fill = model('seg')
     shapes = []
@@ -209,14 +208,12 @@ def test_exports(run, model, photo):
         assert float(re.search(
             rf'written: {file}, .* difference (\S+) of', printed)[1]) < 1e-4
         exported = ExportedModel(file)
-        if file.endswith('.onnx'):
-            shapes.append(exported.session.get_inputs()[0].shape)
+        shapes.append(exported.session.get_inputs()[0].shape)
     assert shapes == [
         [1, 3, 128, 128], [1, 3, 800, 1280],
         ['batch', 3, 'height', 'width'], [1, 3, 128, 128]]
     assert [out.name for out in exported.session.get_outputs()] == [
         'map0', 'map1', 'map2', 'map3']
-    assert '128x96: ' in run(TYPED['predict'][3])
     # model.onnx is now the one for any size.
     assert '128x96: ' in run(TYPED['predict'][2])
     expected = mmiformer.inferencer('seg.py', 'seg.pth')(photo)['predictions']

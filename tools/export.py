@@ -1,13 +1,11 @@
-"""Exports a model as a file that gives the same numbers: ONNX, or compiled.
+"""Exports a model as an ONNX file that gives the same numbers.
 
     tools/export.py CONFIG CHECKPOINT --out model.onnx
     tools/export.py CONFIG CHECKPOINT --out model.onnx --size 800 1280
     tools/export.py CONFIG CHECKPOINT --out backbone.onnx --part backbone
-    tools/export.py CONFIG CHECKPOINT --out model.pt2
 
-For classifiers, segmentors and the backbone of any model. A .pt2 file holds
-machine code for the CPU of this machine. Nothing is written unless the file
-gives the model's numbers: docs/export.md.
+For classifiers, segmentors and the backbone of any model. Nothing is written
+unless the file gives the model's numbers: docs/export.md.
 """
 import argparse
 import logging
@@ -29,7 +27,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('config')
     parser.add_argument('checkpoint')
     parser.add_argument('--out', type=output_file, required=True,
-                        help='the .onnx or .pt2 file')
+                        help='the .onnx file')
     parser.add_argument('--size', type=int, nargs=2, metavar=('H', 'W'),
                         help="of the input; by default the config's: the crop "
                         'of a classifier, 512x512 of a segmentor for ADE20K')

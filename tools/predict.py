@@ -17,7 +17,6 @@ from pathlib import Path
 from mmengine.logging import MMLogger
 from tqdm import tqdm
 
-from mmiformer.apis.exported import COMPILED
 from mmiformer.apis.predict import FORMATS, NotReadError, load_predictor
 from mmiformer.apis.sources import find_sources
 from mmiformer.backbone.hub import force_weights_only
@@ -28,8 +27,7 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('config', help='a config, or an exported '
-                        'file: .onnx or .pt2')
+    parser.add_argument('config', help='a config, or an exported .onnx file')
     parser.add_argument('inputs', nargs='+', metavar='[CHECKPOINT] INPUT',
                         help="the config's weights, then what to predict")
     parser.add_argument('--out', type=Path, default=Path('outputs'),
@@ -49,7 +47,7 @@ def parse_args() -> argparse.Namespace:
     # Inputs may stand on both sides of an option.
     args = parser.parse_intermixed_args()
     args.checkpoint = None
-    if not args.config.endswith(('.onnx', COMPILED)):
+    if not args.config.endswith('.onnx'):
         args.checkpoint = args.inputs.pop(0)
     if not args.inputs:
         parser.error('nothing to predict: give images, folders, videos or '

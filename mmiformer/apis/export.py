@@ -1,5 +1,4 @@
-"""Writes a model as an ONNX file, or compiled by torch for CPUs, and proves
-that it gives the same numbers."""
+"""Writes a model as an ONNX file and proves that it gives the same numbers."""
 import json
 import os
 import tempfile
@@ -17,12 +16,13 @@ from torch import Tensor, nn
 from ..backbone.mixer import LowMixer
 from ..config import type_name
 from ..version import __version__
-from .exported import COMPILED, open_file
+from .exported import open_session
 from .inference import load_model, read_meta
 from .size_rule import default_size, resize_steps
 
 OPSET = 20  # the fastest that most programs read: docs/export.md
 BAR = 1e-4  # of a map's standard deviation
+SUFFIX = '.onnx'
 PACKAGES = ('onnx', 'onnxscript', 'onnxruntime')
 TASKS = dict(mmpretrain='classification', mmseg='segmentation',
              mmdet='detection')
@@ -133,21 +133,36 @@ def preprocess(preprocessor: nn.Module, image: Tensor) -> Tensor:
     return preprocessor(dict(inputs=bgr))['inputs'][..., :height, :width]
 
 
+def check_environment() -> None:
+    """Refuses to begin where the export would fail in the end.
+
+    Raises:
+        ValueError: torch is too old.
+        ImportError: A package for the export is missing.
+    """
+    if tuple(map(int, torch.__version__.split('.')[:2])) < (2, 5):
+        raise ValueError(f'the export needs torch >= 2.5, found torch '
+                         f'{torch.__version__}')
+    missing = [name for name in PACKAGES if find_spec(name) is None]
+    if missing:
+        raise ImportError(f'{", ".join(missing)} not installed: pip install '
+                          'mmiformer[export]')
+
+
 def export(cfg: Config, checkpoint: str, out: Path,
            size: Optional[Sequence[int]] = None, dynamic: bool = False,
            part: str = 'model', opset: Optional[int] = None,
            report: Callable[[str], None] = lambda line: None) -> float:
-    """Writes a model, deployed, as an ONNX file or compiled by torch.
+    """Writes a model, deployed, as an ONNX file.
 
-    The file is written once its numbers are those of the model: in
-    onnxruntime or torch, against the model before
-    :meth:`IFormer.switch_to_deploy`, on random images.
+    The file is written once onnxruntime computes the numbers of the model from
+    it, on random images; the model is run before
+    :meth:`IFormer.switch_to_deploy`.
 
     Args:
         cfg: Of a classifier or a segmentor; for a part, of any model.
         checkpoint: As of :func:`~.inference.load_model`.
-        out: The file: ``.pt2`` is compiled for the CPU of this machine, any
-            other name is ONNX.
+        out: The file, ``.onnx``.
         size: ``(height, width)`` of the input; by default
             :func:`default_size`.
         dynamic: Any number of images of any size; then ``size`` is one more
@@ -161,17 +176,13 @@ def export(cfg: Config, checkpoint: str, out: Path,
 
     Raises:
         ImportError: A package for the export is missing.
-        ValueError: The model cannot be exported.
+        ValueError: ``out`` has another suffix, torch is too old, or the model
+            cannot be exported.
         NotProvedError: The exported network gives other numbers.
     """
-    compiled = out.suffix == COMPILED
-    if compiled and (dynamic or opset):
-        raise ValueError(f'a {COMPILED} file has one size and no opset: leave '
-                         '--dynamic and --opset out, or write .onnx')
-    missing = [name for name in PACKAGES if find_spec(name) is None]
-    if missing and not compiled:
-        raise ImportError(f'{", ".join(missing)} not installed: pip install '
-                          'mmiformer[export]')
+    if out.suffix != SUFFIX:
+        raise ValueError(f'{out} ends in {out.suffix!r}: expected {SUFFIX!r}')
+    check_environment()
     task = find_task(cfg, part)
     size = tuple(size or default_size(cfg))
     meta = metadata(cfg, task, None if dynamic else size)
@@ -202,14 +213,11 @@ def export(cfg: Config, checkpoint: str, out: Path,
     report('tracing')
     try:
         with torch.no_grad():
-            if compiled:
-                program = torch.export.export(network, (example, ))
-            else:
-                program = torch.onnx.export(
-                    network, (example, ), dynamo=True,
-                    opset_version=opset or OPSET, input_names=['image'],
-                    output_names=names, verbose=False,
-                    dynamic_shapes=(AXES, ) if dynamic else None)
+            program = torch.onnx.export(
+                network, (example, ), dynamo=True,
+                opset_version=opset or OPSET, input_names=['image'],
+                output_names=names, verbose=False,
+                dynamic_shapes=(AXES, ) if dynamic else None)
     except Exception as error:  # it has many, with pages of advice
         raise ValueError(
             f'torch cannot export {type(model).__name__}' +
@@ -228,13 +236,9 @@ def write(program: Any, texts: Dict[str, str], out: Path,
     handle, name = tempfile.mkstemp(suffix=out.suffix, dir=out.parent)
     os.close(handle)
     try:
-        if isinstance(program, torch.export.ExportedProgram):
-            report('compiling')
-            compile_ahead(program, texts, name)
-        else:
-            program.model.metadata_props.update(texts)
-            program.save(name, external_data=False)
-        worst = prove(program, name, images, expected, report)
+        program.model.metadata_props.update(texts)
+        program.save(name, external_data=False)
+        worst = prove(name, images, expected, report)
         os.chmod(name, 0o644)  # mkstemp keeps others from reading
         os.replace(name, out)
     finally:
@@ -242,46 +246,26 @@ def write(program: Any, texts: Dict[str, str], out: Path,
     return worst
 
 
-def compile_ahead(program: torch.export.ExportedProgram,
-                  texts: Dict[str, str], path: str) -> None:
-    """Writes a program as machine code, by AOTInductor.
-
-    Raises:
-        ValueError: It cannot be compiled.
-    """
-    try:
-        torch._inductor.aoti_compile_and_package(
-            program, package_path=path, inductor_configs={
-                'freezing': True,  # weights in the order of the kernels
-                'cpp.dynamic_threads': True,  # as many as where it runs
-                'aot_inductor.metadata': texts})
-    except Exception as error:  # without a compiler, say
-        raise ValueError('torch cannot compile it; it needs a C++ compiler '
-                         '(g++). It says: ' +
-                         textwrap.shorten(str(error), 600)) from None
-
-
-def prove(program: Any, path: str, images: List[Tensor],
+def prove(path: str, images: List[Tensor],
           expected: List[Tuple[Tensor, ...]],
           report: Callable[[str], None]) -> float:
-    """Compares a file with the model, and an ONNX file with what torch has
-    traced; see :func:`export`."""
-    _, run_file, _ = open_file(path)
+    """Compares a file with the model; see :func:`export`."""
+    session = open_session(path)
     worst = 0.
     for image, maps in zip(images, expected):
         batch, _, height, width = image.shape
         where = f'{batch}x{height}x{width}'
         try:
-            outs = run_file(image.numpy())
-            difference = largest_difference(outs, maps)
-            if not path.endswith(COMPILED):
-                from torch.onnx.testing import assert_onnx_program
-                assert_onnx_program(
-                    program, args=(image, ), rtol=0,
-                    atol=BAR * min(float(x.std()) for x in maps))
-        except Exception as error:  # of onnxruntime, or another shape or value
+            outs = session.run(None, {'image': image.numpy()})
+        except Exception as error:  # onnxruntime has many
             raise NotProvedError(f'at {where}: ' + textwrap.shorten(
                 str(error), 600)) from None
+        shapes = [out.shape for out in outs]
+        if shapes != [x.shape for x in maps]:
+            raise NotProvedError(
+                f'at {where} the file gives maps of shapes {shapes}, the model '
+                f'{[tuple(x.shape) for x in maps]}')
+        difference = largest_difference(outs, maps)
         if not difference <= BAR:  # NaN too
             raise NotProvedError(
                 f'at {where} the file differs from the model by '
@@ -296,7 +280,7 @@ def largest_difference(outs: Sequence[np.ndarray], maps: Sequence[Tensor]
                        ) -> float:
     """In standard deviations of a map; NaN if any value is."""
     return float(np.max([np.abs(out - x.numpy()).max() / x.numpy().std()
-                         for out, x in zip(outs, maps, strict=True)]))
+                         for out, x in zip(outs, maps)]))
 
 
 def find_task(cfg: Config, part: str) -> str:

@@ -1,8 +1,7 @@
 """Runs a file that ``mmiformer export`` has written.
 
-Needs onnxruntime (of a compiled file torch), NumPy and OpenCV, and Pillow where
-the file says so; nothing else of this package, so this file may be copied into
-a program of yours.
+Needs onnxruntime, NumPy and OpenCV, and Pillow where the file says so; nothing
+else of this package, so this file may be copied into a program of yours.
 """
 import json
 import math
@@ -15,16 +14,10 @@ import numpy as np
 INTERPOLATION = dict(
     nearest=cv2.INTER_NEAREST, bilinear=cv2.INTER_LINEAR,
     bicubic=cv2.INTER_CUBIC, area=cv2.INTER_AREA, lanczos=cv2.INTER_LANCZOS4)
-COMPILED = '.pt2'  # compiled by torch; any other name is ONNX
 
-Run = Callable[[np.ndarray], List[np.ndarray]]
-
-
-def open_file(path: Union[str, Path],
-              providers: Sequence[str] = ('CPUExecutionProvider', )
-              ) -> Tuple[Any, Run, Dict[str, str]]:
-    """What runs a file, a function from its input to its outputs, and its
-    metadata.
+def open_session(path: Union[str, Path],
+                 providers: Sequence[str] = ('CPUExecutionProvider', )) -> Any:
+    """Opens a file in onnxruntime.
 
     Args:
         path: The file.
@@ -35,9 +28,9 @@ def open_file(path: Union[str, Path],
         ImportError: onnxruntime is missing.
     """
     try:
-        if str(path).endswith(COMPILED):
-            return _open_compiled(str(path))
-        return _open_onnx(str(path), providers)
+        import onnxruntime
+        return onnxruntime.InferenceSession(
+            str(path), providers=list(providers))
     except ImportError as error:
         raise ImportError(f'{error.name} is missing: pip install '
                           'mmiformer[export]') from error
@@ -47,35 +40,19 @@ def open_file(path: Union[str, Path],
         raise ValueError(f'{path}: {error}') from None
 
 
-def _open_onnx(path: str, providers: Sequence[str]
-               ) -> Tuple[Any, Run, Dict[str, str]]:
-    import onnxruntime
-    session = onnxruntime.InferenceSession(path, providers=list(providers))
-    return (session, lambda image: session.run(None, {'image': image}),
-            session.get_modelmeta().custom_metadata_map)
-
-
-def _open_compiled(path: str) -> Tuple[Any, Run, Dict[str, str]]:
-    import torch
-    package = torch._inductor.aoti_load_package(path)
-    return (package,
-            lambda image: [x.numpy() for x in package(torch.tensor(image))],
-            package.loader.get_metadata())
-
-
 class ExportedModel:
     """A classifier, a segmentor or a backbone in an exported file.
 
     Args:
         path: The file.
         providers: Of onnxruntime, in the order of preference; the CPU by
-            default. A compiled file runs on the CPU.
+            default.
 
     Attributes:
         task: ``'classification'``, ``'segmentation'`` or ``'backbone'``.
         classes: Names; empty for a backbone.
         palette: ``[red, green, blue]`` of each class; None if not known.
-        session: onnxruntime's, or torch's package of a compiled file.
+        session: onnxruntime's.
 
     Raises:
         ValueError: The file is not one of ``mmiformer export``.
@@ -86,7 +63,8 @@ class ExportedModel:
     def __init__(self, path: Union[str, Path],
                  providers: Sequence[str] = ('CPUExecutionProvider', )
                  ) -> None:
-        self.session, self._run, meta = open_file(path, providers)
+        self.session = open_session(path, providers)
+        meta = self.session.get_modelmeta().custom_metadata_map
         if 'resize' not in meta:
             raise ValueError(f'{path} does not say how to prepare an image: '
                              'it is not a file of mmiformer export')
@@ -115,7 +93,7 @@ class ExportedModel:
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
             raise ValueError(f'an image of shape {image.shape} and dtype '
                              f'{image.dtype}: expected (H, W, 3) uint8')
-        outs = self._run(self.prepare(image))
+        outs = self.session.run(None, {'image': self.prepare(image)})
         if self.task == 'backbone':
             return outs
         logits = outs[0][0]

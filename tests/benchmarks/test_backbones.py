@@ -105,15 +105,6 @@ def test_the_error_is_that_against_the_eager_network():
     assert 1e-4 < row['error'] < 0.1  # what bf16 rounds, against fp32
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize('dtype', ['fp32', 'bf16'])
-def test_compiled_ahead(dtype):
-    _, row = run('tiny', 'tiny+deploy+aot', dtype=dtype, size=(64, 96, 2))
-    assert row['failure'] is None
-    low, high = dict(fp32=(1e-7, 1e-4), bf16=(1e-3, 0.2))[dtype]
-    assert low < row['error'] < high
-
-
 def test_a_failing_variant_costs_its_own_row():
     rows = run('plain', 'plain+deploy', 'broken', 'plain+cp', mode='train')
     assert [row['variant'] for row in rows] == ['plain', 'broken', 'plain+cp']
