@@ -10,7 +10,7 @@ from pathlib import Path
 from mmengine.config import Config
 from mmengine.runner import Runner
 
-from mmiformer.backbone.hub import force_weights_only, mmengine_history
+from mmiformer.backbone.hub import force_weights_only
 from mmiformer.checks import check_start
 from mmiformer.config import (
     add_common_arguments,
@@ -141,8 +141,7 @@ def main() -> None:
     runner = (Runner if boxes_only else StrictRunner).from_cfg(cfg)
     if args.out or args.show_dir:
         runner.register_hook(UniqueNamesHook())
-    with mmengine_history():
-        runner.test()
+    runner.test()
 
 
 if __name__ == '__main__':

@@ -2,7 +2,6 @@
 
 No code in a file is run: torch opens it with ``weights_only=True``.
 """
-import contextlib
 import errno
 import functools
 import hashlib
@@ -11,7 +10,7 @@ import os
 import pickle
 import re
 from pathlib import Path
-from typing import Any, Dict, Iterator, Mapping, Optional, Tuple
+from typing import Any, ContextManager, Dict, Mapping, Optional, Tuple
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlparse
 
@@ -21,6 +20,7 @@ from mmengine.logging import HistoryBuffer, print_log
 from mmengine.runner import CheckpointLoader
 from torch import nn
 
+from .compat import allowed_globals, load_tensors
 from .weights import unwrap
 
 SCHEME = 'mmiformer://'
@@ -178,23 +178,21 @@ def read_checkpoint(source: str, map_location: Any = 'cpu') -> Any:
         with mmengine_history():
             return drop_code(
                 CheckpointLoader.load_checkpoint(source, map_location))
-    path = find(source)
-    try:
-        with mmengine_history():
-            content = torch.load(
-                path, map_location=map_location, weights_only=True)
-    except Exception as error:
-        if not _is_damage(error):
-            raise
-        raise ValueError(_explain(path, error)) from error
-    return drop_code(content)
+    return load_from_mmiformer(source, map_location)
 
 
 # mmengine's load_from and Pretrained find the authors' files by name too.
 @CheckpointLoader.register_scheme(SCHEME, force=True)
 def load_from_mmiformer(filename: str, map_location: Any = None) -> Any:
-    """Opens one of the authors' files, for mmengine's loaders."""
-    return read_checkpoint(filename, map_location)
+    """Opens what :func:`find` takes, for mmengine's loaders."""
+    path, allowed = find(filename), _history_types()
+    try:
+        content = load_tensors(str(path), map_location, allowed)
+    except Exception as error:
+        if not _is_damage(error):
+            raise
+        raise ValueError(_explain(path, error)) from error
+    return drop_code(content)
 
 
 def load_pretrained(model: nn.Module, checkpoint: str,
@@ -222,13 +220,14 @@ def load_pretrained(model: nn.Module, checkpoint: str,
 
 
 def _is_damage(error: Exception) -> bool:
-    """Whether the content of the file is the reason; not memory, permissions
-    or a device."""
+    """Whether the content of the file is the reason; not memory, permissions,
+    a device, or a name that this version of torch lacks."""
     if isinstance(error, OSError):
         return error.errno == errno.EINVAL  # a seek outside of a cut file
     if isinstance(error, RuntimeError):
         return DAMAGED.match(str(error)) is not None
-    return not isinstance(error, MemoryError)
+    return not isinstance(error, (
+        MemoryError, AttributeError, ImportError, NameError))
 
 
 def _explain(path: Path, error: Exception) -> str:
@@ -249,33 +248,30 @@ def _first_line(error: BaseException) -> str:
     return (str(error) or repr(error)).splitlines()[0][:300]
 
 
-@contextlib.contextmanager
-def mmengine_history() -> Iterator[None]:
+def mmengine_history() -> ContextManager[None]:
     """Lets ``torch.load(weights_only=True)`` open mmengine's checkpoints.
 
     mmengine 0.10.7 stores training curves as ``HistoryBuffer`` objects around
     NumPy arrays, and metrics as NumPy numbers, which torch refuses. These few
     classes only hold numbers.
     """
-    known = torch.serialization.get_safe_globals()  # stay when this ends
-    with torch.serialization.safe_globals(
-            [entry for entry in _history_types() if entry not in known]):
-        yield
+    return allowed_globals(_history_types())
 
 
 @functools.lru_cache(maxsize=None)
-def _history_types() -> tuple:
+def _history_types() -> Dict[str, Any]:
     functions = {'_reconstruct': np.array(0).__reduce__()[0],
                  'scalar': np.float64(0).__reduce__()[0]}
     numbers = np.typecodes['AllInteger'] + np.typecodes['AllFloat'] + '?'
-    return (
-        HistoryBuffer, np.ndarray, np.dtype,
-        *{type(np.dtype(code)) for code in numbers},
+    types = [HistoryBuffer, np.ndarray, np.dtype,
+             *(type(np.dtype(code)) for code in numbers)]
+    return {
+        **{f'{kind.__module__}.{kind.__qualname__}': kind for kind in types},
         # NumPy 2 writes the module as numpy._core, NumPy 1 as numpy.core.
-        *((function, f'numpy.{core}.multiarray.{name}')
-          for name, function in functions.items()
-          for core in ('_core', 'core')),
-        (_history_method, 'builtins.getattr'))
+        **{f'numpy.{core}.multiarray.{name}': function
+           for name, function in functions.items()
+           for core in ('_core', 'core')},
+        'builtins.getattr': _history_method}
 
 
 def _history_method(owner: Any, name: str) -> Any:
@@ -302,7 +298,8 @@ def drop_code(checkpoint: Any) -> Any:
 
 def force_weights_only() -> None:
     """Makes every ``torch.load`` of this process and its children refuse
-    code, whoever calls it; unless the user has told torch otherwise."""
+    code, whoever calls it, and mmengine open files and URLs as
+    :func:`read_checkpoint` does; unless the user has told torch otherwise."""
     if _is_set('TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD'):
         print_log(
             'TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD is set: loaders of other '
@@ -310,6 +307,8 @@ def force_weights_only() -> None:
             level=logging.WARNING)
     else:
         os.environ['TORCH_FORCE_WEIGHTS_ONLY_LOAD'] = '1'
+        CheckpointLoader.register_scheme(
+            ['', *WEB], load_from_mmiformer, force=True)
 
 
 def _is_set(variable: str) -> bool:

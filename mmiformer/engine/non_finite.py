@@ -15,6 +15,7 @@ from mmengine.runner import Runner
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from ..backbone.compat import total_norm
 from ..config import walk
 from ..registry import HOOKS
 from .checkpoint import to_plain, written_whole
@@ -103,7 +104,7 @@ class NonFiniteHook(Hook):
                          for p in group['params'] if has_dense_gradient(p)]
             size = loss.float()
             sizes = torch.stack([
-                size, nn.utils.get_total_norm(gradients).to(size)]).tolist()
+                size, total_norm(gradients).to(size)]).tolist()
             stop = not all(map(math.isfinite, sizes))  # after the one wait
             zero = 0 in sizes
         else:

@@ -39,7 +39,7 @@ def prepare_resume(cfg: Config, checkpoint: Optional[str] = None) -> None:
             if there is none the run starts from the beginning.
 
     Raises:
-        ValueError: All checkpoints are damaged, or the one named is not of a
+        ValueError: No checkpoint can be opened, or the one named is not of a
             run.
         OSError: A checkpoint is missing or cannot be read.
     """
@@ -82,12 +82,12 @@ def _choose(cfg: Config, checkpoint: Optional[str]
 
 
 def find_newest(cfg: Config) -> Tuple[Optional[str], Optional[dict]]:
-    """The newest checkpoint of a run that is not damaged, and its content.
+    """The newest checkpoint of a run that can be opened, and its content.
 
     mmengine's text file ``last_checkpoint`` is not used: it may name any file.
 
     Raises:
-        ValueError: There are some, and all are damaged.
+        ValueError: There are some, and none can be opened.
         OSError: One cannot be read, which says nothing about its content.
     """
     hook = (cfg.get('default_hooks') or {}).get('checkpoint') or {}
@@ -106,6 +106,6 @@ def find_newest(cfg: Config) -> Tuple[Optional[str], Optional[dict]]:
             print_log(f'skipping a checkpoint: {error}', logger='current')
     if paths:
         raise ValueError(
-            f'all {len(paths)} checkpoints in {folders[-1]} are damaged: '
-            'remove them to start from the beginning')
+            f'none of {len(paths)} checkpoints in {folders[-1]} can be opened '
+            '(see above): remove them to start from the beginning')
     return None, None

@@ -1,0 +1,60 @@
+"""All that differs between the supported versions of torch, 2.0 and later."""
+from contextlib import contextmanager
+from typing import Any, Dict, Iterator, Optional, Sequence
+
+import torch
+from torch import Tensor, nn
+
+TORCH = tuple(map(int, torch.__version__.split('.')[:2]))
+if TORCH < (2, 0):
+    raise ImportError(f'mmiformer needs torch >= 2.0, found {torch.__version__}'
+                      ': use it in a new environment (docs/install.md)')
+
+
+def is_tracing() -> bool:
+    """Whether torch.compile, torch.export or torch.jit.trace is at work."""
+    compiler = torch.compiler if TORCH >= (2, 3) else torch._dynamo
+    return compiler.is_compiling() or torch.jit.is_tracing()
+
+
+def autocast_dtype(device_type: str) -> Optional[torch.dtype]:
+    """The dtype of autocast on ``'cpu'`` or ``'cuda'``; None if it is off."""
+    if TORCH >= (2, 4):
+        on = torch.is_autocast_enabled(device_type)
+        return torch.get_autocast_dtype(device_type) if on else None
+    if device_type == 'cpu':
+        on = torch.is_autocast_cpu_enabled()
+        return torch.get_autocast_cpu_dtype() if on else None
+    return torch.get_autocast_gpu_dtype() if torch.is_autocast_enabled() else (
+        None)
+
+
+def total_norm(tensors: Sequence[Tensor]) -> Tensor:
+    """The 2-norm of all values together, a scalar."""
+    if hasattr(nn.utils, 'get_total_norm'):
+        return nn.utils.get_total_norm(tensors)
+    norms = [torch.linalg.vector_norm(tensor) for tensor in tensors]
+    return torch.linalg.vector_norm(torch.stack(norms))
+
+
+@contextmanager
+def allowed_globals(allowed: Dict[str, Any]) -> Iterator[None]:
+    """Adds names, by their full path, to what ``weights_only=True`` accepts;
+    before torch 2.6 there is no such list, and nothing is added."""
+    if TORCH < (2, 6):
+        yield
+        return
+    known = torch.serialization.get_safe_globals()  # stay when this ends
+    entries = [(item, name) for name, item in allowed.items()]
+    with torch.serialization.safe_globals(
+            [entry for entry in entries if entry not in known]):
+        yield
+
+
+def load_tensors(path: str, map_location: Any, allowed: Dict[str, Any]) -> Any:
+    """``torch.load`` that runs no code from the file."""
+    if TORCH < (2, 6):
+        from . import unpickler
+        return unpickler.load(path, map_location, allowed)
+    with allowed_globals(allowed):
+        return torch.load(path, map_location=map_location, weights_only=True)
