@@ -11,6 +11,7 @@ are named as in `model.named_modules()`, with the layout of their output; each
 model shows those of the named layers that it has.
 """
 import argparse
+import re
 import sys
 from pathlib import Path
 from typing import Dict, Tuple
@@ -80,7 +81,7 @@ def find_spectra(args: argparse.Namespace) -> Dict[str, Tensor]:
                   for image in args.images]
         before = f'{Path(path).stem}: ' if len(args.models) > 1 else ''
         spectra.update(
-            (before + name.removeprefix('backbone.'), spectrum.cpu())
+            (before + re.sub('^backbone[.]', '', name), spectrum.cpu())
             for name, spectrum in
             layer_spectra(model, images, layers).items())
     if unused:

@@ -186,17 +186,19 @@ class _CocoCheck:
         """What the filters leave of each class, and of all."""
         dropped = sum(lost.values(), Counter())
         own = dropped - lost[None]
-        used = counts.total() - dropped.total()
+        total = sum(counts.values())
+        used = total - sum(dropped.values())
         if counts and not used:
-            self._add(kinds.UNUSED, f'0 of {counts.total()} annotations: '
+            self._add(kinds.UNUSED, f'0 of {total} annotations: '
                       f'{_explain(dropped)}')
-        elif own.total() > used:
-            self._add(kinds.MOSTLY_LOST, f'{used} of {used + own.total()} '
-                      f'annotations: {_explain(own)}')
+        elif sum(own.values()) > used:
+            self._add(kinds.MOSTLY_LOST, f'{used} of '
+                      f'{used + sum(own.values())} annotations: '
+                      f'{_explain(own)}')
         for label, name in labels.items():
             if not counts[label]:
                 self._add(kinds.EMPTY_CLASS, name)
-            elif used and counts[label] == lost[label].total():
+            elif used and counts[label] == sum(lost[label].values()):
                 self._add(kinds.UNUSED, f'{name}, 0 of {counts[label]} '
                           f'annotations: {_explain(lost[label])}')
 
