@@ -196,7 +196,7 @@ def test_blocks(document, project):
     'python\n1 / 0',
     'python\nprint(1)\n# 2',
     "python\n_base_ = 'mmiformer::mask_rcnn/none.py'",
-    "console\n$ mmiformer models '*l_1x_fsdp'\nsomething else",
+    "console\n$ mmiformer models '*r_l_1x'\nsomething else",
     'console\n$ mmiformer models none',
     'console\n$ rm -r .'])
 def test_a_block_that_fails(block, project, tmp_path):

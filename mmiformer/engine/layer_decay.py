@@ -8,8 +8,6 @@ from torch import nn
 from ..backbone.arguments import is_number, require
 from ..registry import OPTIM_WRAPPER_CONSTRUCTORS
 
-WRAPPED = '_fsdp_wrapped_module.'  # what FSDP adds to the names
-
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
 class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
@@ -80,7 +78,7 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
             if not hasattr(part, 'get_layer_depth'):
                 continue
             for name, parameter in part.named_parameters():
-                depth, count = part.get_layer_depth(name.replace(WRAPPED, ''))
+                depth, count = part.get_layer_depth(name)
                 scales[parameter] = rate ** (count - 1 - depth)
         if not scales:
             backbone = getattr(model, 'backbone', model)

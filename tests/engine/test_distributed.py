@@ -17,7 +17,6 @@ from small_configs import write_config
 from mmiformer.backbone.hub import read_checkpoint
 
 LAST = 24  # iterations
-FSDP = ROOT / 'configs/_base_/fsdp.py'
 # After its first step the momentum is the gradient.
 MORE = '''
 model['decode_head'] = dict(norm_cfg=None, dropout_ratio=0.)
@@ -253,35 +252,3 @@ def test_fewer_processes(epochs):
     trained = re.findall(r'Epoch\(train\) +(\[.*?/6\])', output)
     assert trained == [f'[2][{i}/6]' for i in range(1, 7)]
     assert path.with_name('iter_12.pth').exists()
-
-
-@pytest.mark.slow
-def test_fsdp_trains_and_resumes(config, alone, tmp_path):
-    """Sharded by blocks over two processes, by the FlexibleRunner: the same
-    weights as one process has, in one file of the usual names."""
-    sharded = tmp_path / 'fsdp.py'
-    sharded.write_text(
-        f'_base_ = {[str(config), str(FSDP)]!r}\n'
-        'default_hooks = dict(checkpoint=dict(save_best=None))')
-    plain = ['--work-dir', tmp_path / 'one', '--cfg-options',
-             'train_dataloader.dataset.pipeline.2.prob=0.',
-             'train_dataloader.dataset.indices=4',  # each batch is all of it
-             f'load_from={alone / "iter_1.pth"}']
-    call('train.py', config, *plain, 'train_dataloader.batch_size=4',
-         'train_cfg.max_iters=2', 'train_cfg.val_interval=9')
-    in_place = [f'strategy.state_dict_cfg.{part}_config.offload_to_cpu=False'
-                for part in ('state_dict', 'optim_state_dict')]
-    for last in (1, 2):  # the second resumes from the first
-        status, output = Job(
-            tmp_path / 'fsdp.txt', [], 'train.py', sharded, '--work-dir',
-            tmp_path / 'two', '--resume', *plain[2:],
-            'strategy.model_wrapper.device_id=cpu', *in_place,
-            f'train_cfg.max_iters={last}', 'train_cfg.val_interval=9').wait()
-        assert status == 0, output[-3000:]
-    assert 'FullyShardedDataParallel' in output
-    one, two = (read_checkpoint(str(tmp_path / name / 'iter_2.pth'))
-                for name in ('one', 'two'))
-    assert list(two['state_dict']) == list(one['state_dict'])
-    for name, value in one['state_dict'].items():
-        assert torch.allclose(two['state_dict'][name], value, rtol=1e-4,
-                              atol=1e-6), name

@@ -108,32 +108,6 @@ def test_multipliers_of_the_rate_are_mmengines(configs):
     assert found['backbone.stages.3.blocks.0.norm1.bias'] == (1e-4 / 2, 0.05)
 
 
-class Unit(nn.Module):
-    """What FSDP puts around a module: a name before those of its parameters;
-    every other attribute is the module's."""
-
-    def __init__(self, module):
-        super().__init__()
-        self._fsdp_wrapped_module = module
-
-    def __getattr__(self, name):
-        try:
-            return super().__getattr__(name)
-        except AttributeError:
-            return getattr(self._fsdp_wrapped_module, name)
-
-
-def test_the_names_that_fsdp_makes(tiny):
-    plain, sharded = IFormer(**tiny), IFormer(**tiny)
-    for stage in sharded.stages:
-        for i, block in enumerate(stage.blocks):
-            stage.blocks[i] = Unit(block)
-    found = groups(Unit(sharded), config(**PARAMWISE))
-    assert sum('blocks.0._fsdp_wrapped_module' in name for name in found)
-    assert {name.replace('_fsdp_wrapped_module.', ''): value
-            for name, value in found.items()} == expected(plain, '')
-
-
 @pytest.mark.parametrize('scope', ['mmdet', 'mmseg', 'mmpretrain'])
 def test_it_is_found_by_name(scope):
     with DefaultScope.overwrite_default_scope(scope):
