@@ -6,7 +6,7 @@ from conftest import ROOT
 
 # A room imports rooms of a lower number, or itself. The package itself only
 # names what its rooms have.
-LEVELS = dict(version=0, registry=0, utils=0, zoo=0, backbone=1, config=1,
+LEVELS = dict(version=0, registry=0, zoo=0, backbone=1, config=1,
               datasets=1, engine=2, checks=3, apis=3, analysis=3, web=4,
               __main__=5, tools=5, mmiformer=9)
 OUTSIDE = {'tests', 'benchmarks', 'demo', 'conftest', 'reference'}

@@ -10,7 +10,7 @@ import torch
 from conftest import refusal, run_tool
 from mmdet.apis import DetInferencer
 from mmengine.config import Config
-from mmengine.hub import get_config, get_model
+from mmengine.hub import get_config
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import (
     DATA_SAMPLERS,
@@ -223,8 +223,6 @@ def test_the_table_of_models():
 def test_by_mmengines_hub():
     cfg = get_config('mmiformer::mask_rcnn/iformer_s_1x.py')
     assert cfg.model.backbone.arch == 'small'
-    with pytest.raises(NotImplementedError, match='init_default_scope'):
-        get_model('mmiformer::mask_rcnn/iformer_s_1x.py')
     for config, weights, _ in released():
         cfg = get_config(config.replace('configs/', 'mmiformer::'),
                          pretrained=True)
