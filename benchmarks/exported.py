@@ -36,7 +36,7 @@ NOTES = """\
 - **ms**: median, wall clock, or CPU time with --cpu-time. Each row runs in a
   process of its own; they are sampled in interleaved rounds, each after an
   inference that is not timed.
-- **time**: relative to the deployed network in PyTorch.
+- **time**: relative to the eager network in PyTorch.
 - **memory**: what the process takes for its first inference, beyond what it
   had with the network loaded.
 - **error**: largest difference from the eager network, relative to the
@@ -157,7 +157,7 @@ def run_size(size: str, args: argparse.Namespace) -> List[str]:
         for network, process in zip(networks.values(), processes):
             network.send(False)
             process.join()
-    unit = statistics.median(samples[cases[1]])
+    unit = statistics.median(samples[cases[0]])
     truth = [torch.from_numpy(x) for x in results[cases[0]][0]]
     return [line(size, case, samples[case], unit, memory, worst_error(
         [torch.from_numpy(x) for x in maps], truth))

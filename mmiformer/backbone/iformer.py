@@ -246,10 +246,8 @@ class IFormer(BaseModule):
 
         Every step is an identity: BatchNorm is folded into the convolution
         before it, layer scale into the layer before it, and the fusion's
-        addition into its kernel; on a CPU, GELU and residuals are fused into
-        the layers, whose weights are reordered for its kernels. Outputs stay
-        the same to 3e-5 of a map's deviation. A folded network can neither
-        be trained nor load weights.
+        addition into its kernel. Outputs stay the same to 3e-5 of a map's
+        deviation. A folded network can neither be trained nor load weights.
         """
         if self.deployed:
             return

@@ -7,8 +7,8 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torch.utils.checkpoint import checkpoint
 
+from .channels_last import Linear
 from .mixer import InceptionMixer
-from .products import Convolution, Linear
 
 LAYER_NORM_EPS = 1e-6  # as in the released network
 BATCH_NORMS = {'BN': nn.BatchNorm2d, 'SyncBN': nn.SyncBatchNorm}
@@ -33,16 +33,13 @@ class Stem(nn.Module):
 
     def __init__(self, in_channels: int, dim: int, norm_cfg: dict) -> None:
         super().__init__()
-        self.proj1 = Convolution(in_channels, dim // 2, 3, stride=2, padding=1)
+        self.proj1 = nn.Conv2d(in_channels, dim // 2, 3, stride=2, padding=1)
         self.norm1 = build_batch_norm(norm_cfg, dim // 2)
-        self.proj2 = Convolution(dim // 2, dim, 3, stride=2, padding=1)
+        self.proj2 = nn.Conv2d(dim // 2, dim, 3, stride=2, padding=1)
         self.norm2 = build_batch_norm(norm_cfg, dim)
-        self.deployed = False
 
     def forward(self, x: Tensor) -> Tensor:  # (B, C_in, H, W)
         x = x.contiguous(memory_format=torch.channels_last)
-        if self.deployed:
-            return self.proj2(self.proj1(x, gelu=True))
         x = F.gelu(self.norm1(self.proj1(x)))
         return self.norm2(self.proj2(x))  # (B, dim, H / 4, W / 4), rounded up
 
@@ -51,7 +48,6 @@ class Stem(nn.Module):
         self.proj1 = fuse_conv_bn_eval(self.proj1, self.norm1)
         self.proj2 = fuse_conv_bn_eval(self.proj2, self.norm2)
         self.norm1 = self.norm2 = nn.Identity()
-        self.deployed = True
 
 
 class PatchEmbed(nn.Module):
@@ -62,7 +58,7 @@ class PatchEmbed(nn.Module):
 
     def __init__(self, in_channels: int, dim: int, norm_cfg: dict) -> None:
         super().__init__()
-        self.proj = Convolution(in_channels, dim, 3, stride=2, padding=1)
+        self.proj = nn.Conv2d(in_channels, dim, 3, stride=2, padding=1)
         self.norm = build_batch_norm(norm_cfg, dim)
 
     def forward(self, x: Tensor) -> Tensor:  # (B, C_in, H, W)
@@ -123,9 +119,8 @@ class Mlp(nn.Module):
         self.fc1 = Linear(dim, hidden_dim)
         self.fc2 = Linear(hidden_dim, dim)
 
-    def forward(self, x: Tensor, add: Optional[Tensor] = None) -> Tensor:
-        """``(B, H, W, dim)`` to the same, plus ``add`` if there is one."""
-        return self.fc2(self.fc1(x, gelu=True), add=add)
+    def forward(self, x: Tensor) -> Tensor:  # (B, H, W, dim), in and out
+        return self.fc2(F.gelu(self.fc1(x)))
 
 
 class LayerScale(nn.Module):
@@ -160,12 +155,8 @@ class Block(nn.Module):
         self.mlp = Mlp(dim, int(dim * mlp_ratio))
         self.scale2 = scale()
         self.drop_path = DropPath(drop_path)
-        self.deployed = False
 
     def forward(self, x: Tensor) -> Tensor:  # (B, H, W, dim), in and out
-        if self.deployed:
-            x = self.mixer(self.norm1(x), add=x)
-            return self.mlp(self.norm2(x), add=x)
         x = x + self.drop_path(self.scale1(self.mixer(self.norm1(x))))
         return x + self.drop_path(self.scale2(self.mlp(self.norm2(x))))
 
@@ -178,7 +169,6 @@ class Block(nn.Module):
                     -1, *[1] * (layer.weight.dim() - 1)))
                 layer.bias.mul_(scale.layer_scale)
         self.scale1 = self.scale2 = nn.Identity()
-        self.deployed = True
 
 
 class Stage(nn.Module):

@@ -12,7 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .products import Convolution, Linear, Pointwise
+from .channels_last import Linear, Pointwise
+from .compat import autocast_dtype, is_tracing
 
 
 def convolve(conv: Callable[[Tensor], Tensor],
@@ -25,9 +26,8 @@ def max_pool(x: Tensor, kernel_size: int = 3
              ) -> Tensor:  # (B, H, W, C), in and out
     """Max-pooling with stride 1 and an odd kernel."""
     # The tracing ONNX exporter makes constants of the in-place code below.
-    tracing = torch.compiler.is_compiling() or torch.jit.is_tracing()
     if (kernel_size != 3 or x.requires_grad or x.device.type != 'cpu'
-            or tracing):
+            or is_tracing()):
         x = F.max_pool2d(x.permute(0, 3, 1, 2), kernel_size, stride=1,
                          padding=kernel_size // 2)
         return x.permute(0, 2, 3, 1)
@@ -74,13 +74,13 @@ class DepthwiseBranch(nn.Module):
                  dense: bool = False) -> None:
         super().__init__()
         self.pointwise = Pointwise(dim, 2 * dim, bias=False)
-        self.depthwise = Convolution(
+        self.depthwise = nn.Conv2d(
             2 * dim, 2 * dim, kernel_size, padding=kernel_size // 2,
             groups=1 if dense else 2 * dim, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:  # (B, H, W, dim)
         return convolve(  # (B, H, W, 2 dim)
-            partial(self.depthwise, gelu=True), self.pointwise(x))
+            lambda x: F.gelu(self.depthwise(x)), self.pointwise(x))
 
 
 class MaxPoolBranch(nn.Module):
@@ -100,7 +100,7 @@ class MaxPoolBranch(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:  # (B, H, W, dim)
         x = self.pool(x, self.kernel_size)
-        return self.pointwise(x, gelu=True)  # (B, H, W, 2 dim)
+        return F.gelu(self.pointwise(x))  # (B, H, W, 2 dim)
 
 
 def in_windows(function: Callable[[Tensor], Tensor], x: Tensor,
@@ -183,7 +183,7 @@ class LowMixer(nn.Module):
         return x.transpose(1, 2).reshape(batch, h, w, -1)  # (B, h, w, dim)
 
 
-class Fusion(Convolution):
+class Fusion(nn.Conv2d):
     """``x`` plus a depthwise 3x3 convolution of it.
 
     Args:
@@ -196,14 +196,14 @@ class Fusion(Convolution):
 
     def forward(self, x: Tensor) -> Tensor:  # (B, H, W, dim), in and out
         # In bf16 the folded kernel, 1 + w, would lose most digits of w.
-        if self.folded is None or x.dtype != torch.float32 or (
-                torch.is_autocast_enabled(x.device.type)):
+        if (self.folded is None or x.dtype != torch.float32
+                or autocast_dtype(x.device.type)):
             return x + convolve(super().forward, x)
-        return convolve(partial(super().forward, weight=self.folded), x)
+        return convolve(partial(F.conv2d, weight=self.folded, padding=1,
+                                groups=self.groups), x)
 
     def switch_to_deploy(self) -> None:
         """Folds the addition of ``x`` into the centre of the kernel."""
-        super().switch_to_deploy()
         self.folded = self.weight.clone()
         self.folded[:, :, 1, 1] += 1
 
@@ -256,10 +256,9 @@ class InceptionMixer(nn.Module):
         self.fuse = Fusion(width) if fusion else nn.Identity()
         self.proj = Pointwise(width, dim)
 
-    def forward(self, x: Tensor, add: Optional[Tensor] = None) -> Tensor:
-        """``(B, H, W, dim)`` to the same, plus ``add`` if there is one."""
+    def forward(self, x: Tensor) -> Tensor:  # (B, H, W, dim), in and out
         x = torch.cat([
             getattr(self, name)(part) for name, part in
             zip(self.parts, x.split(self.split_dims, dim=3))
         ], dim=3)  # (B, H, W, width)
-        return self.proj(self.fuse(x), add=add)
+        return self.proj(self.fuse(x))
