@@ -1,4 +1,3 @@
-import os
 import shutil
 from pathlib import Path
 
@@ -11,10 +10,12 @@ MIM = ('configs', 'tools', 'model-index.yml')
 version = {}
 exec((ROOT / 'mmiformer' / 'version.py').read_text(), version)
 
-# The lowest versions are those that the tests pass with. mm* are extras: the
-# forks ship the same modules under other names, and a hard requirement would
-# install a second copy over theirs.
-UPSTREAM = ['mmengine>=0.10.7,<0.11', 'mmcv>=2.1.0,<2.2.0']
+# The lowest versions are those of requirements/lowest.txt. torch is chosen by
+# hand, as for mmdet: pip would replace it by the newest, and the mmcv that was
+# built for it would no longer load. mm* are extras: the forks ship the same
+# modules under other names, and a hard requirement would install a second
+# copy over theirs.
+UPSTREAM = ['mmengine>=0.8.4,<0.11', 'mmcv>=2.0.0,<2.3']
 FORKS = ['onedl-mmengine>=0.10.12', 'onedl-mmcv>=2.3.6']
 
 
@@ -23,20 +24,24 @@ class BuildWithMim(build_py):
 
     def run(self):
         super().run()
-        link = self.editable_mode and os.name == 'posix'
         base = ROOT if self.editable_mode else Path(self.build_lib)
         mim = base / 'mmiformer' / '.mim'
         shutil.rmtree(mim, ignore_errors=True)
         mim.mkdir(parents=True)
         for name in MIM:
-            if link:
-                (mim / name).symlink_to(Path('..', '..', name))
-            elif name == 'model-index.yml':
-                shutil.copy(ROOT / name, mim)
+            if self.editable_mode:
+                try:
+                    (mim / name).symlink_to(Path('..', '..', name))
+                    continue
+                except OSError as error:  # a file system without links
+                    self.warn(f'{mim / name} is a copy, no link: install '
+                              f'again after a change of {name} ({error})')
+            if name == 'model-index.yml':
+                shutil.copy(str(ROOT / name), str(mim))
             else:
                 shutil.copytree(
-                    ROOT / name, mim / name, ignore=shutil.ignore_patterns(
-                        '__pycache__', 'setup_env.py'))
+                    str(ROOT / name), str(mim / name),
+                    ignore=shutil.ignore_patterns('__pycache__'))
 
 
 setup(
@@ -54,14 +59,14 @@ setup(
     package_data={'mmiformer.analysis.curves': ['*.csv']},
     cmdclass={'build_py': BuildWithMim},
     entry_points={'console_scripts': ['mmiformer = mmiformer_cli:main']},
-    python_requires='>=3.10,<3.13',
-    install_requires=['torch>=2.6', 'huggingface_hub>=1.0'],
+    python_requires='>=3.8',
+    install_requires=['huggingface_hub'],
     extras_require={
-        'det': [*UPSTREAM, 'mmdet>=3.3.0,<3.4'],
-        'seg': [*UPSTREAM, 'mmsegmentation>=1.2.2,<1.3', 'ftfy', 'regex'],
-        'cls': [*UPSTREAM, 'mmpretrain>=1.2.0,<1.3', 'torchvision'],
-        'predict': ['supervision>=0.31', 'tqdm'],
-        'export': ['onnx>=1.23', 'onnxscript>=0.7', 'onnxruntime>=1.32'],
+        'det': [*UPSTREAM, 'mmdet>=3.0.0,<3.4'],
+        'seg': [*UPSTREAM, 'mmsegmentation>=1.0.0,<1.3', 'ftfy', 'regex'],
+        'cls': [*UPSTREAM, 'mmpretrain>=1.0.0,<1.3', 'torchvision'],
+        'predict': ['supervision>=0.25', 'tqdm'],
+        'export': ['onnx', 'onnxscript>=0.5', 'onnxruntime'],
         'web': ['gradio>=6.31,<7'],  # with .[cam]: class activation
         'cam': ['grad-cam>=1.5', 'torchvision'],
         'docs': ['zensical>=0.0.73', 'mkdocstrings-python>=2.0'],
@@ -72,9 +77,9 @@ setup(
     classifiers=[
         'Intended Audience :: Science/Research',
         'Operating System :: POSIX :: Linux',
-        'Programming Language :: Python :: 3.10',
-        'Programming Language :: Python :: 3.11',
-        'Programming Language :: Python :: 3.12',
+        'Programming Language :: Python :: 3',
+        *(f'Programming Language :: Python :: 3.{minor}'
+          for minor in range(8, 14)),
         'Topic :: Scientific/Engineering :: Artificial Intelligence',
         'Topic :: Scientific/Engineering :: Image Recognition',
     ])

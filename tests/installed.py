@@ -9,13 +9,8 @@ from pathlib import Path
 from conftest import ROOT
 
 
-def install(folder: Path) -> Path:
-    """Builds the wheel, from the source distribution, and installs it.
-
-    Returns:
-        The site-packages; the command ``mmiformer`` is in ``bin`` of their
-        ``parents[2]``.
-    """
+def build_wheel(folder: Path) -> None:
+    """Builds the wheel, from the source distribution."""
     def build(kind, source):
         subprocess.run(
             [sys.executable, '-c', 'from setuptools import build_meta; '
@@ -34,6 +29,16 @@ def install(folder: Path) -> Path:
     with tarfile.open(next(folder.glob('*.tar.gz'))) as file:
         file.extractall(folder / 'sdist', filter='data')
     build('wheel', next((folder / 'sdist').iterdir()))
+
+
+def install(folder: Path) -> Path:
+    """Builds the wheel and installs it.
+
+    Returns:
+        The site-packages; the command ``mmiformer`` is in ``bin`` of their
+        ``parents[2]``.
+    """
+    build_wheel(folder)
     venv.create(folder / 'venv', symlinks=True)
     subprocess.run(
         [sys.executable, '-m', 'pip', '--python', folder / 'venv/bin/python',

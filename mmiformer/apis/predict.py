@@ -260,7 +260,7 @@ class Segmentor(Predictor):
             self.classes, self._labels(result))})
 
     def _describe(self, total: Counter, frames: int) -> str:
-        pixels = max(total.total(), 1)
+        pixels = max(sum(total.values()), 1)
         return ', '.join(f'{number / pixels:.0%} {name}' for name, number
                          in total.most_common(5) if number * 200 >= pixels)
 
