@@ -23,8 +23,7 @@ WORDS = dict(check='check_dataset', flops='get_flops')  # others: their files'
 
 def find_tools() -> Dict[str, Path]:
     """The file of each word."""
-    files = {path.stem: path for path in sorted(TOOLS.glob('*.py'))
-             if path.stem != 'setup_env'}
+    files = {path.stem: path for path in sorted(TOOLS.glob('*.py'))}
     words = {name: word for word, name in WORDS.items()}
     return {words.get(stem, stem): path for stem, path in files.items()}
 

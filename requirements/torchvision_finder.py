@@ -1,7 +1,7 @@
 """Lets torchvision be imported beside another build of torch.
 
-tools/setup_env.py puts this into an environment whose torchvision was compiled
-for CUDA and whose torch is a CPU build, with a .pth file that imports it when
+`make setup` puts this into a venv of its own whose torchvision was compiled for
+CUDA and whose torch is a CPU build, with a .pth file that imports it when
 Python starts. There torchvision's compiled operators do not load, and its
 import fails for want of two of their schemas, though mmpretrain and grad-cam
 need only its Python parts.

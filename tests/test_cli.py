@@ -17,7 +17,7 @@ def test_every_tool_has_a_word(monkeypatch, capsys):
     for word in ('train', 'test', 'predict', 'check', 'flops', 'reproduce',
                  'spectrum', 'cam'):
         assert f'\n  {word} ' in words
-    assert 'setup_env' not in words and 'get_flops' not in words
+    assert 'get_flops' not in words
     assert 'nuclei' not in words and 'dataset_converters' not in words
 
 
