@@ -12,17 +12,19 @@ from pathlib import Path
 from unittest import mock
 from urllib.error import URLError
 
+import huggingface_hub
 import numpy as np
 import pytest
 import torch
 from file_server import Server
-from huggingface_hub import constants
+from huggingface_hub import constants, file_download  # noqa: F401
 from mmengine.logging import MMLogger
 from mmengine.runner import CheckpointLoader
 
+from mmiformer.backbone import compat
+
 needs_dynamo_export = pytest.mark.skipif(
-    tuple(map(int, torch.__version__.split('.')[:2])) < (2, 5),
-    reason='needs torch 2.5')
+    compat.TORCH < (2, 5), reason='needs torch 2.5')
 ROOT = Path(__file__).parents[1]
 GOLDENS = Path(__file__).parent / 'data' / 'goldens'
 sys.path.insert(0, str(GOLDENS))
@@ -161,12 +163,30 @@ def configs():
     return ROOT / 'configs'
 
 
+def set_hub(monkeypatch, **values):
+    """Sets constants of huggingface_hub, of which old versions have copies."""
+    for name, module in [*sys.modules.items()]:
+        if name.split('.')[0] == 'huggingface_hub':
+            for key in values.keys() & vars(module).keys():
+                monkeypatch.setattr(module, key, values[key])
+    # Before 1.0 a connection that is open keeps them too.
+    getattr(huggingface_hub, 'configure_http_backend', lambda: None)()
+
+
+def math_attention():
+    """Attention by torch's own operators, without a fused kernel."""
+    if compat.TORCH >= (2, 3):
+        from torch.nn.attention import SDPBackend, sdpa_kernel
+        return sdpa_kernel(SDPBackend.MATH)
+    return torch.backends.cuda.sdp_kernel(
+        enable_flash=False, enable_mem_efficient=False)
+
+
 @pytest.fixture
 def empty_cache(monkeypatch, tmp_path):
     """Empty folders for what is downloaded; no setting of the user's."""
     folder = tmp_path / 'cache'
-    monkeypatch.setattr(constants, 'HF_HUB_CACHE',
-                        str(folder / 'hub'))
+    set_hub(monkeypatch, HF_HUB_CACHE=str(folder / 'hub'))
     monkeypatch.setattr(torch.hub, '_hub_dir', str(folder))
     monkeypatch.delenv('MMIFORMER_WEIGHTS', raising=False)
     return folder
@@ -179,7 +199,7 @@ def offline(empty_cache, monkeypatch, tmp_path):
     def refuse(request):
         raise URLError('no network')
 
-    monkeypatch.setattr(constants, 'HF_HUB_OFFLINE', True)
+    set_hub(monkeypatch, HF_HUB_OFFLINE=True)
     monkeypatch.setattr(torch.hub, 'urlopen', refuse)
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -191,11 +211,9 @@ def server(empty_cache, monkeypatch):
     monkeypatch.setenv('no_proxy', '*')
     with Server() as running:
         template = constants.HUGGINGFACE_CO_URL_TEMPLATE
-        monkeypatch.setattr(
-            constants, 'HUGGINGFACE_CO_URL_TEMPLATE',
-            template.replace(constants.ENDPOINT, running.url))
-        monkeypatch.setattr(constants, 'ENDPOINT', running.url)
-        monkeypatch.setattr(constants, 'HF_HUB_OFFLINE', False)
+        set_hub(monkeypatch, ENDPOINT=running.url, HF_HUB_OFFLINE=False,
+                HUGGINGFACE_CO_URL_TEMPLATE=template.replace(
+                    constants.ENDPOINT, running.url))
         threading.Thread(target=running.serve_forever, args=(0.01, ),
                          daemon=True).start()
         yield running

@@ -60,7 +60,8 @@ def truncate(path, random):
 
 
 def scribble(path, random):
-    path.write_bytes(bytes(random.choices(range(256), k=random.choice([0, 1, 500]))))
+    path.write_bytes(bytes(random.choices(
+        range(256), k=random.choice([0, 1, 500]))))
     return path.name
 
 

@@ -11,6 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from ..registry import BACKBONES
 from . import arguments
 from .arch import NUM_STAGES, resolve_arch
+from .compat import TORCH
 from .hub import load_pretrained, released
 from .layers import BATCH_NORMS, Block, PatchEmbed, Stage, Stem
 from .mixer import InceptionMixer
@@ -148,6 +149,9 @@ class IFormer(BaseModule):
         if frozen_stages >= 0:
             self.stages[0].pos_embed.requires_grad_(False)
         if compile_cfg is not None:
+            if TORCH < (2, 1):
+                raise ValueError(f'compile_cfg={compile_cfg} needs torch 2.1, '
+                                 f'found {torch.__version__}')
             self.compile(**compile_cfg)
 
     @classmethod

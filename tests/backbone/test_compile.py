@@ -8,7 +8,7 @@ from conftest import TINY
 from torch._dynamo.utils import counters
 
 from mmiformer import IFormer
-from mmiformer.backbone import arguments
+from mmiformer.backbone import arguments, compat
 
 ARCH = dict(TINY, depths=(1, 1, 1, 1), attention_heads=(1, 2, 3, 5))
 CFG = dict(backend='aot_eager', fullgraph=True)  # no code is generated
@@ -99,6 +99,7 @@ def test_by_default_a_second_size_ends_recompiling():
     assert seen == [1, 2, 3, 3, 3, 3, 3, 3]
 
 
+@pytest.mark.skipif(compat.TORCH < (2, 1), reason='needs torch 2.1')
 def test_a_compiled_backbone_is_copied_and_stored_like_any():
     """As EMA hooks and checkpoints do."""
     plain, compiled = (model.eval() for model in pair(True))

@@ -8,8 +8,8 @@ import time
 import huggingface_hub
 import pytest
 import torch
+from conftest import set_hub
 from file_server import REPO
-from huggingface_hub import constants
 from mmengine.runner import CheckpointLoader
 
 from mmiformer import IFormer
@@ -57,6 +57,8 @@ def downloads(served):
             if entry[0] == 'GET' and 'storage' in entry[1]]
 
 
+@pytest.mark.skipif(huggingface_hub.__version__[:2] == '0.',
+                    reason='needs huggingface_hub 1')
 def test_a_dropped_connection_is_tried_again(served):
     served.cuts = [300_000, 200_000]
     assert find(BASE).read_bytes() == CONTENT
@@ -112,7 +114,7 @@ def test_offline(how, cached, served, monkeypatch):
         served.server_close()
     else:
         kind = FileNotFoundError
-        monkeypatch.setattr(constants, 'HF_HUB_OFFLINE', True)
+        set_hub(monkeypatch, HF_HUB_OFFLINE=True)
     if cached:
         assert find(BASE) == path
         return

@@ -31,7 +31,8 @@ def look():
     return {
         'environ': dict(os.environ),
         'safe globals': [str(entry) for entry in
-                         torch.serialization.get_safe_globals()],
+                         getattr(
+                             torch.serialization, 'get_safe_globals', list)()],
         'loaders': {str(scheme): str(loader) for scheme, loader
                     in CheckpointLoader._schemes.items()},
         'handlers': {kind: type(handler).__name__ for kind, handler

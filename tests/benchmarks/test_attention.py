@@ -1,12 +1,14 @@
 """The shapes that attention gets, and the table of its kernels."""
 import sys
 
-import attention
 import pytest
 import torch
-from torch.nn.attention import sdpa_kernel
 
 from mmiformer import IFormer
+
+pytest.importorskip('torch.nn.attention', reason='needs torch 2.3')
+import attention  # noqa: E402
+from torch.nn.attention import sdpa_kernel  # noqa: E402
 
 
 def test_the_shapes_are_the_networks(monkeypatch):
