@@ -130,11 +130,11 @@ def test_activation(web, models, views, monkeypatch):
     assert text == f'Class activation of {top}'
 
     def missing(method):
-        raise ImportError('pip install mmiformer[cam]')
+        raise ImportError('pip install ".[cam]"')
 
     monkeypatch.setattr(web, 'find_method', missing)
     bare, text = web.activate(cfg, view, models['picture'], web.TOP)
-    assert text == 'pip install mmiformer[cam]'
+    assert text == 'pip install ".[cam]"'
     assert bare.shape == shown.shape and not np.array_equal(bare, shown)
 
 

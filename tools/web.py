@@ -6,7 +6,7 @@
 For classifiers, detectors and segmentors: a picture is uploaded or pasted, the
 result can be narrowed by score and class and downloaded, and stands beside
 what the model looked at (with the library grad-cam). Nothing leaves this
-machine. Needs gradio: pip install mmiformer[web].
+machine. Needs gradio: in the checkout, pip install ".[web]".
 """
 import argparse
 import logging
@@ -42,7 +42,7 @@ def main() -> None:
     try:
         from mmiformer.web import build_page, serve
     except ImportError as error:
-        sys.exit(f'error: {error}: pip install mmiformer[web]')
+        sys.exit(f'error: {error}: in the checkout, pip install ".[web]"')
     for number in (signal.SIGTERM, signal.SIGHUP):  # as Ctrl-C: tidy up
         signal.signal(number, signal.default_int_handler)
     title = '/'.join(Path(args.config).with_suffix('').parts[-2:])

@@ -279,7 +279,8 @@ def find_method(method: str) -> type:
     except ImportError as error:
         raise ImportError(
             f'class activation maps need the library grad-cam ({error}): '
-            'pip install mmiformer[cam]') from error
+            'in the checkout, pip install ".[cam]" '  # its OpenCV would move
+            f'"numpy<{int(np.__version__[0]) + 1}"') from error  # NumPy 1
     return getattr(pytorch_grad_cam, METHODS[method])
 
 

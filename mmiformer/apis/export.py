@@ -145,8 +145,8 @@ def check_environment() -> None:
                          f'{torch.__version__}')
     missing = [name for name in PACKAGES if find_spec(name) is None]
     if missing:
-        raise ImportError(f'{", ".join(missing)} not installed: pip install '
-                          'mmiformer[export]')
+        raise ImportError(f'{", ".join(missing)} not installed: in the '
+                          'checkout, pip install ".[export]"')
 
 
 def export(cfg: Config, checkpoint: str, out: Path,

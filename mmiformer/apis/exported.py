@@ -32,8 +32,8 @@ def open_session(path: Union[str, Path],
         return onnxruntime.InferenceSession(
             str(path), providers=list(providers))
     except ImportError as error:
-        raise ImportError(f'{error.name} is missing: pip install '
-                          'mmiformer[export]') from error
+        raise ImportError(f'{error.name} is missing: '
+                          'pip install onnxruntime') from error
     except Exception as error:  # they have a class for each cause
         if not Path(path).is_file():
             raise FileNotFoundError(f'{path} does not exist') from None

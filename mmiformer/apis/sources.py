@@ -48,8 +48,8 @@ def find_sources(inputs: List[str]) -> List[Source]:
         sources.append(Source(path, name))
     if (any(suffix(source.path) in VIDEOS for source in sources)
             and find_spec('supervision') is None):
-        raise ImportError('videos need supervision: pip install '
-                          'mmiformer[predict]')
+        raise ImportError('videos need supervision: in the checkout, '
+                          'pip install ".[predict]"')
     return sources
 
 

@@ -124,7 +124,7 @@ def test_errors(maps, monkeypatch):
     with pytest.raises(ValueError, match='class 0 does not depend'):
         class_activation(model, data, 0)
     monkeypatch.setitem(sys.modules, 'pytorch_grad_cam', None)
-    with pytest.raises(ImportError, match=r'mmiformer\[cam\]'):
+    with pytest.raises(ImportError, match=r'"\.\[cam\]" "numpy<[23]"$'):
         find_method('gradcam')
 
 
