@@ -45,12 +45,14 @@ $(VENV)/ready: $(PINS) requirements/dev.txt setup.py
 	@echo '[set-up] torch and the build tools: a minute, several with CUDA'
 	$(PIP) -q -c $(PINS) torch numpy setuptools wheel ninja packaging
 	@echo "[set-up] the frameworks: mmcv's operators compile for 8 to 20 minutes, once"
-	$(PIP) $(if $(filter-out openmmlab,$(STACK)),--no-cache-dir) --no-build-isolation -r $(PINS)
+	@# The setup.py of mmcv stops on Python 3.13 without that folder.
+	PYTHONPATH=$(CURDIR)/requirements/python313 $(PIP) \
+	    $(if $(filter-out openmmlab,$(STACK)),--no-cache-dir) --no-build-isolation -r $(PINS)
 	@echo '[set-up] the tools of the tests, and mmiformer: a minute'
 	$(PIP) -q -c $(PINS) -r requirements/dev.txt
 	$(PIP) -q --no-build-isolation --no-deps -e .
 	@# mmdet and mmseg refuse mmcv 2.2, though they run with it.
-	@$(if $(filter newest,$(STACK)),sed -i "s/^mmcv_maximum_version = .*/mmcv_maximum_version = '2.3.0'/" \
+	@$(if $(filter newest,$(STACK)),sed -i -E "s/^(mmcv_maximum_version|MMCV_MAX) = .*/\1 = '2.3.0'/" \
 	    $(VENV)/lib/python*/site-packages/mmdet/__init__.py $(VENV)/lib/python*/site-packages/mmseg/__init__.py)
 	@# Only where torchvision was built for another torch, see the file.
 	@$(RUN) -c 'import torchvision' 2>&1 | grep -q 'operator torchvision::' && \
