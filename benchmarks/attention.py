@@ -14,7 +14,14 @@ from typing import Dict, List, Tuple
 
 import torch
 import torch.nn.functional as F
-from measure import DTYPES, Step, describe_machine, parse_size, sample_rounds
+from measure import (
+    DTYPE_HELP,
+    DTYPES,
+    Step,
+    describe_machine,
+    parse_size,
+    sample_rounds,
+)
 from tables import line
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.profiler import profile
@@ -84,7 +91,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--sizes', nargs='+', metavar='H[xW][@BATCH]',
                         default=['224@64', '512@8', '800x1280', '800x1280@8'])
     parser.add_argument('--dtypes', nargs='+', default=list(DTYPES),
-                        choices=list(DTYPES))
+                        choices=list(DTYPES), help=DTYPE_HELP)
     parser.add_argument('--rounds', type=int, default=10)
     parser.add_argument('--threads', type=int,
                         default=torch.get_num_threads())

@@ -25,6 +25,7 @@ from typing import Dict, List, Sequence
 
 import torch
 from measure import (
+    DTYPE_HELP,
     DTYPES,
     Step,
     describe_machine,
@@ -243,7 +244,7 @@ def parse_args() -> argparse.Namespace:
                         help=f'default: {" ".join(SIZES)}')
     parser.add_argument('--modes', nargs='+', default=MODES, choices=MODES)
     parser.add_argument('--dtypes', nargs='+', default=list(DTYPES),
-                        choices=list(DTYPES))
+                        choices=list(DTYPES), help=DTYPE_HELP)
     parser.add_argument('--variants', nargs='+', default=DEFAULT,
                         metavar='NETWORK[+OPTION]...',
                         help=f'default: {" ".join(DEFAULT)}')

@@ -14,6 +14,7 @@ from typing import Dict, List
 
 import torch
 from measure import (
+    DTYPE_HELP,
     DTYPES,
     Step,
     describe_machine,
@@ -89,7 +90,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--size', required=True, metavar='H[xW][@BATCH]',
                         help='of a padded batch')
     parser.add_argument('--dtypes', nargs='+', default=list(DTYPES),
-                        choices=list(DTYPES), help='bf16 is autocast')
+                        choices=list(DTYPES), help=DTYPE_HELP)
     parser.add_argument('--rounds', type=int, default=10)
     parser.add_argument('--device', type=torch.device, default='cpu')
     return parser.parse_args()

@@ -11,7 +11,7 @@ import os
 from typing import Dict, List, Tuple
 
 import torch
-from measure import DTYPES, describe_machine, parse_size
+from measure import DTYPE_HELP, DTYPES, describe_machine, parse_size
 from tables import line
 from torch.profiler import profile
 from variants import Variant
@@ -74,7 +74,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--variant', type=Variant.parse,
                         default='iFormer-S+deploy',
                         metavar='NETWORK[+OPTION]...')
-    parser.add_argument('--dtype', default='fp32', choices=list(DTYPES))
+    parser.add_argument('--dtype', default='fp32', choices=list(DTYPES),
+                        help=DTYPE_HELP)
     parser.add_argument('--least', type=float, default=0.01,
                         help='share of an operator that has a row of its own; '
                         'default: 0.01')
