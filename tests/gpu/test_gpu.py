@@ -18,12 +18,13 @@ from mmengine.optim import AmpOptimWrapper
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner
 from small_configs import write_config
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from mmiformer import IFormer
 from mmiformer.backbone.hub import read_checkpoint
 from mmiformer.config import load_config
 
+attention = pytest.importorskip('torch.nn.attention', reason='needs torch 2.3')
+SDPBackend, sdpa_kernel = attention.SDPBackend, attention.sdpa_kernel
 DEVICE = os.environ.get('DEVICE', 'cuda')
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(
     DEVICE == 'cuda' and not torch.cuda.is_available(), reason='needs a GPU')]
