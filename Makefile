@@ -17,7 +17,8 @@ VERSIONS_onedl := 3.12 3.11 3.10
 FITS := import sys; sys.exit('%d.%d' % sys.version_info[:2] not in sys.argv)
 # Two processes of one thread each: half the time on two cores. A file's tests
 # stay together, since they share what is slow to make, in conftest's order.
-PYTEST := OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+PYTEST := OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2 --dist loadfile \
+    $(if $(filter-out lowest,$(STACK)),--no-loadscope-reorder)
 
 .PHONY: help setup demo docs test test-all lint clean
 

@@ -1,6 +1,5 @@
 """Checkpoints that open anywhere, and files that are written as a whole."""
 import os
-from collections import Counter
 from collections.abc import Mapping
 from contextlib import contextmanager
 from inspect import isroutine
@@ -44,7 +43,7 @@ class PlainCheckpointHook(Hook):
 
 
 def to_plain(value: Any) -> Any:
-    """The same in tensors, numbers, strings, lists, tuples, dicts, Counters.
+    """The same in tensors, numbers, strings, lists, tuples and dicts.
 
     Args:
         value: Of any type. A function of a dict is left out, such as that of
@@ -59,9 +58,8 @@ def to_plain(value: Any) -> Any:
     if isinstance(value, BaseDataElement):
         value = dict(value.all_items())
     if isinstance(value, Mapping):
-        kind = Counter if isinstance(value, Counter) else dict
-        return kind({to_plain(key): to_plain(item)
-                     for key, item in value.items() if not isroutine(item)})
+        return {to_plain(key): to_plain(item)
+                for key, item in value.items() if not isroutine(item)}
     if isinstance(value, (list, tuple)):
         items = map(to_plain, value)
         return tuple(items) if isinstance(value, tuple) else list(items)

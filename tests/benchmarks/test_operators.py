@@ -24,4 +24,4 @@ def test_calls_of_one_pass(monkeypatch):
     assert 'aten::_to_copy' not in times
     times = operators.own_times(Variant('plain'), (8, 6, 2), 'bf16', passes=1)
     assert times['aten::_to_copy'][1] >= 1  # the image is cast
-    assert not torch.is_autocast_enabled('cpu')
+    assert not torch.is_autocast_cpu_enabled()

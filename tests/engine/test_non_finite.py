@@ -16,6 +16,7 @@ from mmengine.structures import BaseDataElement
 from torch import nn
 from torch.utils.data import Dataset
 
+from mmiformer.backbone import compat
 from mmiformer.backbone.hub import read_checkpoint
 from mmiformer.config import load_config
 from mmiformer.engine import non_finite
@@ -288,6 +289,8 @@ def test_accumulated_gradients_name_the_batch_that_spoilt_them(tmp_path):
 @pytest.fixture
 def amp(monkeypatch):
     """Mixed precision on a CPU, with a scaler that works there."""
+    if compat.TORCH < (2, 3):
+        pytest.skip('needs torch 2.3')
     monkeypatch.setattr(
         amp_optimizer_wrapper, 'is_cuda_available', lambda: True)
     monkeypatch.setattr(

@@ -166,7 +166,7 @@ def test_the_newest_undamaged_checkpoint_is_used(tmp_path):
     assert content['meta']['epoch'] == 2
     for number in (1, 2):
         (tmp_path / f'epoch_{number}.pth').write_bytes(b'')
-    with pytest.raises(ValueError, match=f'all 3 .*{tmp_path}'):
+    with pytest.raises(ValueError, match=f'3 .*{tmp_path}'):
         prepare_resume(cfg)
 
 
@@ -444,7 +444,7 @@ def test_another_optimizer_is_refused(tmp_path):
     cfg = config(tmp_path)
     cfg.optim_wrapper.optimizer = dict(type='Adam', lr=0.1)
     prepare_resume(cfg)
-    with pytest.raises(CheckpointError, match='betas.*load_from'):
+    with pytest.raises(CheckpointError, match='optimizer, .*load_from'):
         build_runner(cfg).train()
 
 

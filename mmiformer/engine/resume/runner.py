@@ -146,8 +146,9 @@ class ResumableRunner(Runner):
         schedules = read_schedules(self.optim_wrapper, self.param_schedulers)
         try:
             super().resume(filename, *args, **kwargs)
-        except ValueError as error:  # of torch: other parameter groups
-            raise CheckpointError(f'{filename}: {error}{OTHER}') from error
+        except (KeyError, ValueError) as error:  # of torch
+            raise CheckpointError(f'{filename} is of another optimizer, {error}'
+                                  f'{OTHER}') from error
         if isinstance(self.train_dataloader.batch_sampler,
                       SeededBatchSampler):
             self._skipped = self._resumed_batch()

@@ -110,6 +110,6 @@ def saved_states(saved: Union[None, list, dict], name: str) -> List[dict]:
 
 
 def _text(value: Any) -> str:
-    if isinstance(value, Counter):  # milestones
-        value = sorted(value.elements())
+    if isinstance(value, dict):  # milestones, in a checkpoint a plain dict
+        value = sorted(Counter(value).elements())
     return repr(value)
