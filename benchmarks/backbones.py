@@ -37,7 +37,7 @@ from measure import (
     worst_error,
 )
 from tables import markdown, save
-from torch import Tensor, nn
+from torch import Tensor, _dynamo, nn
 from variants import (
     DEFAULT,
     MODES,
@@ -103,7 +103,7 @@ def run_case(case: Case, variants: Sequence[Variant], device: torch.device,
     """
     # Compiled graphs count towards a limit, beyond which torch falls back to
     # eager execution without an error.
-    torch.compiler.reset()
+    _dynamo.reset()
     images = torch.randn(
         case.batch, 3, case.height, case.width,
         generator=torch.Generator().manual_seed(0)).to(device)

@@ -51,7 +51,7 @@ model = dict(backbone=dict(
               num_heads=(2, 4, 4, 6), attention_heads=(1, 2, (2, 3), 5))),
     neck=dict(in_channels=[16, 32, 32, 48]))
 train_dataloader = dict(num_workers=2, batch_size=2, dataset=dict(data))
-val_dataloader = dict(num_workers=1, batch_size=2, dataset=dict(data))
+val_dataloader = dict(num_workers=1, batch_size=1, dataset=dict(data))
 test_dataloader = val_dataloader
 '''
 CONFIGS = dict(seg=CONFIG + '''

@@ -152,7 +152,8 @@ def describe_machine(device: torch.device) -> Dict[str, object]:
                                             cpuinfo.read_text())
     machine = dict(
         cpu=match[1] if match else platform.processor(),
-        instructions=torch.backends.cpu.get_cpu_capability(),
+        instructions=torch.backends.cpu.get_cpu_capability()
+        if hasattr(torch.backends, 'cpu') else 'unknown',
         cores=os.cpu_count(), threads=torch.get_num_threads(),
         torch=torch.__version__, device='cpu')
     if device.type == 'cuda':

@@ -1,5 +1,6 @@
 """What the tests share: parity data and a backbone small enough to be fast."""
 import contextlib
+import importlib
 import io
 import json
 import logging
@@ -20,8 +21,17 @@ from file_server import Server
 from huggingface_hub import constants, file_download  # noqa: F401
 from mmengine.logging import MMLogger
 from mmengine.runner import CheckpointLoader
+from mmengine.utils import digit_version
 
 from mmiformer.backbone import compat
+
+
+def needs_version(package, least):
+    """Skips a test where a package is older."""
+    version = importlib.import_module(package).__version__
+    return pytest.mark.skipif(digit_version(version) < digit_version(least),
+                              reason=f'needs {package} {least}')
+
 
 needs_dynamo_export = pytest.mark.skipif(
     compat.TORCH < (2, 5), reason='needs torch 2.5')

@@ -46,9 +46,12 @@ def install(folder: Path) -> Path:
          next(folder.glob('*.whl'))], check=True)
     site = next((folder / 'venv' / 'lib').glob('python*/site-packages'))
     # The stack's folder is only searched: its .pth files, of which one may
-    # lead to this checkout, are not read; but the set-up's, if there is one.
+    # lead to this checkout, are not read; but the set-up's, if there is one,
+    # and that of setuptools, which has distutils from Python 3.12 on.
     stack = [path for path in sys.path if path.endswith('-packages')]
-    if any(Path(path, 'torchvision_finder.py').exists() for path in stack):
-        stack.append('import torchvision_finder')
+    for path in list(stack):
+        for name in ('torchvision_finder.pth', 'distutils-precedence.pth'):
+            if Path(path, name).exists():
+                stack.append(Path(path, name).read_text().strip())
     (site / 'stack.pth').write_text('\n'.join(stack))
     return site

@@ -15,7 +15,7 @@ model = dict(backbone=dict(
     neck=dict(in_channels=[16, 32, 32, 48]))
 train_dataloader = dict(num_workers=0, batch_size=2,
                         persistent_workers=False, dataset=data)
-val_dataloader = dict(num_workers=0, batch_size=2,
+val_dataloader = dict(num_workers=0, batch_size=1,
                       persistent_workers=False, dataset=data)
 test_dataloader = val_dataloader
 default_hooks = dict(logger=dict(interval=1), checkpoint=dict(interval=1))

@@ -21,6 +21,7 @@ def needs(*modules):
         reason=f'needs {" and ".join(modules)}')
 
 
+@pytest.mark.skipif(sys.version_info < (3, 9), reason='needs Python 3.9')
 @needs('check_jsonschema')
 @pytest.mark.parametrize('schema, pattern', [
     ('github-workflows', '.github/workflows/*.yml'),

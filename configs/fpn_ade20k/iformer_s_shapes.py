@@ -45,7 +45,7 @@ train_dataloader = dict(
     num_workers=1,
     dataset=dict(**dataset, pipeline=train_pipeline))
 val_dataloader = dict(
-    batch_size=8,
+    batch_size=1,  # mmsegmentation 1.0 and 1.1 test no batches
     num_workers=1,
     dataset=dict(**dataset, pipeline=test_pipeline))
 test_dataloader = val_dataloader

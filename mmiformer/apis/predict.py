@@ -252,8 +252,10 @@ class Segmentor(Predictor):
         return label_map(self.classes, result)
 
     def _picture(self, image: np.ndarray, result: Any) -> np.ndarray:
-        return self.model.visualize(
-            [_rgb(image)], [result], return_vis=True)[0][..., ::-1]
+        visualizer = self.model.visualizer
+        visualizer.alpha = 0.8  # mmseg's own opacity of a prediction
+        visualizer.add_datasample('', _rgb(image), result, draw_gt=False)
+        return visualizer.get_image()[..., ::-1]
 
     def _count(self, result: Any) -> Counter:
         return Counter({item['name']: item['pixels'] for item in count_pixels(

@@ -13,8 +13,11 @@ if TORCH < (2, 0):
 
 def is_tracing() -> bool:
     """Whether torch.compile, torch.export or torch.jit.trace is at work."""
-    compiler = torch.compiler if TORCH >= (2, 3) else torch._dynamo
-    return compiler.is_compiling() or torch.jit.is_tracing()
+    if TORCH >= (2, 3):
+        from torch.compiler import is_compiling
+    else:
+        from torch._dynamo import is_compiling
+    return is_compiling() or torch.jit.is_tracing()
 
 
 def autocast_dtype(device_type: str) -> Optional[torch.dtype]:

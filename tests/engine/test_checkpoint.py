@@ -74,7 +74,7 @@ def config(work_dir, name):
         sampler=dict(type='DefaultSampler', shuffle=True),
         collate_fn=dict(type='pseudo_collate'))
     return Config(dict(
-        model=dict(type='Line'), work_dir=str(work_dir),
+        env_cfg={}, model=dict(type='Line'), work_dir=str(work_dir),
         train_dataloader=loader,
         train_cfg=dict(by_epoch=True, max_epochs=2),
         val_dataloader=loader, val_cfg={}, val_evaluator=dict(

@@ -2,6 +2,7 @@
 import re
 
 import pytest
+from conftest import needs_version
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS, DefaultScope
@@ -92,6 +93,7 @@ def test_a_classifiers_are_mmpretrains(name, configs):
     assert ours == groups(model, config(Mmpretrains, **paramwise))
 
 
+@needs_version('mmengine', '0.10')
 def test_frozen_stages_are_skipped(tiny):
     model = IFormer(**tiny, frozen_stages=1)
     found = groups(model, config(**PARAMWISE))

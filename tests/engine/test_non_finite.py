@@ -101,7 +101,7 @@ def config(work_dir, where=None, value=NAN, **optim):
         sampler=dict(type='DefaultSampler', shuffle=False),
         collate_fn=dict(type='pseudo_collate'))
     return Config(dict(
-        model=dict(type='Planted', where=where, value=str(value)),
+        env_cfg={}, model=dict(type='Planted', where=where, value=str(value)),
         work_dir=str(work_dir), train_dataloader=loader,
         train_cfg=dict(by_epoch=True, max_epochs=2),
         optim_wrapper=dict(optimizer=dict(type='AdamW', lr=0.1), **optim),

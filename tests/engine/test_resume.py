@@ -85,7 +85,7 @@ def config(work_dir, max_epochs=2, batch=2, length=7, by_epoch=True,
             type='CheckpointHook', interval=1 if by_epoch else 4,
             by_epoch=by_epoch)),
         param_scheduler=schedule, randomness=dict(seed=0),
-        experiment_name=os.urandom(8).hex(), **more))
+        env_cfg={}, experiment_name=os.urandom(8).hex(), **more))
 
 
 def run(work_dir, *args, resumed=False, hook=None, **kwargs):

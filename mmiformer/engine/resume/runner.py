@@ -7,11 +7,13 @@ from functools import partial
 from pathlib import Path
 from typing import Dict, Iterator, List, Optional, Tuple, Union
 
+import mmengine
 import torch
 from mmengine.dist import all_gather_object, all_reduce, is_main_process
 from mmengine.hooks import EarlyStoppingHook, Hook
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import IterBasedTrainLoop, Runner
+from mmengine.utils import digit_version
 from torch.utils.data import DataLoader
 
 from ...backbone.hub import mmengine_history
@@ -272,8 +274,11 @@ class ResumableRunner(Runner):
         if isinstance(sampler, SeededBatchSampler):
             sampler.epoch, sampler.start = loop.epoch, self._skipped
             if isinstance(loop, IterBasedTrainLoop):
+                # From then on the loop calls next() for each of them.
+                calls = loop.iter if (digit_version(mmengine.__version__)
+                                      >= digit_version('0.10.3')) else 0
                 loop.dataloader_iterator = SkippingIterator(
-                    type(loop.dataloader_iterator)(loader), loop.iter)
+                    type(loop.dataloader_iterator)(loader), calls)
         if self._has_rng():
             set_rng_state(self._meta['rng'][self.rank])
         if self._validation_is_due():
