@@ -56,7 +56,7 @@ setup(
     license='Apache-2.0',
     packages=find_packages(include=['mmiformer', 'mmiformer.*']),
     py_modules=['mmiformer_cli'],
-    package_data={'mmiformer.analysis.curves': ['*.csv']},
+    package_data={'mmiformer.paper.curves': ['*.csv']},
     cmdclass={'build_py': BuildWithMim},
     entry_points={'console_scripts': ['mmiformer = mmiformer_cli:main']},
     python_requires='>=3.8',

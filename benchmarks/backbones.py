@@ -48,7 +48,7 @@ from variants import (
     Variant,
 )
 
-from mmiformer.analysis import count
+from mmiformer.paper import count
 
 SIZES = ('224', '224@8', '512', '1024', '800x1280')
 OPTIMIZER = dict(lr=1e-4, weight_decay=0.05)  # as in the detection recipe

@@ -25,7 +25,7 @@ import torch
 from measure import describe_machine, parse_size, quartiles, worst_error
 from variants import Variant
 
-from mmiformer.apis.export import AXES, OPSET, TRACED_SIZE
+from mmiformer.kit.export import AXES, OPSET, TRACED_SIZE
 
 NETWORK = 'iFormer-S'
 DEPLOYED = f'{NETWORK}+deploy'

@@ -31,7 +31,7 @@ from typing import List, Optional
 os.environ['OMP_NUM_THREADS'] = '1'
 import torch
 
-from mmiformer.backbone.hub import read_checkpoint
+from mmiformer.checkpoint import read_checkpoint
 from mmiformer.config import walk
 
 ROOT = Path(__file__).resolve().parents[1]

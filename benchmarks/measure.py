@@ -130,7 +130,7 @@ def product_rate(device: torch.device, dtype: str,
 
     Returns:
         Multiply-adds per second. One multiplication with its addition counts
-        1, as in :func:`mmiformer.analysis.count`; a data sheet counts 2.
+        1, as in :func:`mmiformer.paper.count`; a data sheet counts 2.
     """
     if sides is None:
         sides = (1024, 2048, 3072) if device.type == 'cpu' else (4096, 8192)

@@ -21,8 +21,8 @@ from mmengine.registry import DATASETS, init_default_scope
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
-from mmiformer.analysis import pictures
 from mmiformer.config import add_cfg_options, load_config, output_file
+from mmiformer.paper import pictures
 
 MIN_SCORE = 0.5  # of a drawn and scored instance
 

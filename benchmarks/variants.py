@@ -8,7 +8,7 @@ from mmengine.registry import MODELS
 from reference import Reference, fill
 from torch import Tensor, nn
 
-from mmiformer.analysis.peers import PEERS
+from mmiformer.paper.peers import PEERS
 
 MODES = ('forward', 'train')
 REFERENCE = 'reference'

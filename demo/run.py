@@ -19,8 +19,8 @@ import numpy as np
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
-from mmiformer.analysis import pictures
 from mmiformer.datasets import CLASSES, PALETTE
+from mmiformer.paper import pictures
 
 ROOT = Path(__file__).parents[1]
 FPN = ROOT / 'configs' / 'fpn_ade20k' / 'iformer_s_shapes.py'

@@ -55,6 +55,4 @@ for _parent in list(vars(root).values()):
 
 BACKBONES = root.MODELS.children[SCOPE]
 HOOKS = root.HOOKS.children[SCOPE]
-RUNNERS = root.RUNNERS.children[SCOPE]
-OPTIM_WRAPPER_CONSTRUCTORS = root.OPTIM_WRAPPER_CONSTRUCTORS.children[SCOPE]
 DATASETS = root.DATASETS.children[SCOPE]

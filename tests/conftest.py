@@ -23,7 +23,7 @@ from mmengine.logging import MMLogger
 from mmengine.runner import CheckpointLoader
 from mmengine.utils import digit_version
 
-from mmiformer.backbone import compat
+from mmiformer import compat
 
 
 def needs_version(package, least):

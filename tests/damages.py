@@ -11,8 +11,8 @@ import shutil
 import cv2
 import numpy as np
 
-from mmiformer.checks import CheckContext, check_data
 from mmiformer.datasets import CLASSES
+from mmiformer.kit.checks import CheckContext, check_data
 
 SMALL = dict(train=6, val=3, size=64)
 FAMILIES = dict(coco='mask_rcnn', seg='fpn_ade20k', cls='imagenet')

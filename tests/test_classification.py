@@ -12,9 +12,9 @@ from mmengine.runner import load_state_dict
 from small_configs import write_classifier
 from tiny_models import load_in_scope
 
-from mmiformer.analysis import count
+from mmiformer.backbone.load_hook import LoadBackboneHook
 from mmiformer.datasets import make_shapes
-from mmiformer.engine.hooks import LoadBackboneHook
+from mmiformer.paper import count
 
 SIZES = {'small': 's', 'base': 'b', 'large': 'l'}
 

@@ -21,9 +21,9 @@ from installed import install
 from tiny_models import build, save
 
 import mmiformer
-from mmiformer.apis.exported import ExportedModel
 from mmiformer.config import load_config
 from mmiformer.datasets.shapes import make_shapes
+from mmiformer.kit.exported import ExportedModel
 
 # By their word. Those of training and testing are parsed by test_docs.py.
 TYPED = dict(

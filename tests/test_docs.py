@@ -21,9 +21,9 @@ from conftest import ROOT
 from mmengine.config import Config
 from mmengine.registry import root
 
-from mmiformer.checks import CheckContext
-from mmiformer.checks.settings import check_settings
 from mmiformer.config import add_cfg_options, load_config, walk
+from mmiformer.kit.checks import CheckContext
+from mmiformer.kit.checks.settings import check_settings
 from mmiformer_cli import find_tools
 
 DOCUMENTS = ['README.md', *(f'docs/{path.name}' for path in sorted(

@@ -3,7 +3,7 @@ import pytest
 import torch
 from tiny_models import build, child
 
-from mmiformer.apis.inference import load_model
+from mmiformer.kit.inference import load_model
 
 
 def test_weights_fit_in_full(configs, tmp_path):

@@ -14,8 +14,8 @@ from mmengine.runner import Runner
 from real_data import VOID, write_camvid, write_nucleus
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from mmiformer.checks import CheckContext, check_data
 from mmiformer.config import find_pretrained, load_config, walk
+from mmiformer.kit.checks import CheckContext, check_data
 
 PARAMETERS = {
     'fpn_camvid/iformer_s': 20_607_499,

@@ -16,10 +16,10 @@ from mmengine.config import Config
 from small_configs import write_config
 from torch.distributed.elastic.utils.distributed import get_free_port
 
-from mmiformer.apis.inference import class_names, load_model
-from mmiformer.backbone.hub import read_checkpoint
+from mmiformer.checkpoint import read_checkpoint
 from mmiformer.config import load_config
-from mmiformer.engine.tta import use_tta
+from mmiformer.kit.inference import class_names, load_model
+from mmiformer.kit.tta import use_tta
 from mmiformer.registry import BACKBONES
 
 

@@ -35,7 +35,7 @@ def models(tmp_path_factory):
 def web():
     """The module: gradio takes seconds, and may be missing."""
     pytest.importorskip('gradio', reason='the page needs gradio')
-    return importlib.import_module('mmiformer.web')
+    return importlib.import_module('mmiformer.kit.web')
 
 
 @pytest.fixture(scope='module')

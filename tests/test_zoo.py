@@ -30,9 +30,9 @@ from tiny_models import load_in_scope
 
 import mmiformer
 from mmiformer import config_path, list_models
-from mmiformer.analysis.curves import read_curve
-from mmiformer.analysis.paper import TABLES
 from mmiformer.backbone.hub import RELEASED
+from mmiformer.paper.curves import read_curve
+from mmiformer.paper.paper import TABLES
 from mmiformer.zoo import Model
 
 NO_WEIGHTS = 'not trained here'  # an error of who opens it

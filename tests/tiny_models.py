@@ -10,7 +10,7 @@ from mmengine.config import Config
 from mmengine.dataset import Compose, pseudo_collate
 from mmengine.registry import MODELS, DefaultScope, init_default_scope
 
-from mmiformer.apis.inference import load_model
+from mmiformer.kit.inference import load_model
 
 BACKBONE = dict(_delete_=True, type='mmiformer.IFormer', arch=TINY,
                 pretrain_img_size=64)

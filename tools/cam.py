@@ -20,16 +20,16 @@ from typing import List, Optional
 import cv2
 import numpy as np
 
-from mmiformer.analysis import arguments, pictures
-from mmiformer.analysis.cam import (
+from mmiformer.config import load_config
+from mmiformer.kit.cam import (
     LAST_MAP,
     METHODS,
     find_method,
     see,
 )
-from mmiformer.analysis.layers import LAYOUTS, find_layer, suggest
-from mmiformer.apis.inference import class_names, load_model, read_image
-from mmiformer.config import load_config
+from mmiformer.kit.inference import class_names, load_model, read_image
+from mmiformer.kit.layers import LAYOUTS, find_layer, suggest
+from mmiformer.paper import arguments, pictures
 
 
 def parse_args() -> argparse.Namespace:

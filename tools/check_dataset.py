@@ -14,8 +14,8 @@ from typing import Iterable
 from rich.console import Console
 from rich.progress import track
 
-from mmiformer.checks import CheckContext, check_data
 from mmiformer.config import add_cfg_options, load_config, output_file
+from mmiformer.kit.checks import CheckContext, check_data
 
 SPLITS = ('train', 'val', 'test')
 

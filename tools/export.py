@@ -15,9 +15,9 @@ import warnings
 
 from mmengine.logging import MMLogger
 
-from mmiformer.apis.export import OPSET, export
-from mmiformer.backbone.hub import force_weights_only
+from mmiformer.checkpoint import force_weights_only
 from mmiformer.config import add_cfg_options, load_config, output_file
+from mmiformer.kit.export import OPSET, export
 
 
 def parse_args() -> argparse.Namespace:

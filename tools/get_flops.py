@@ -15,10 +15,10 @@ from pathlib import Path
 from mmengine.logging import MMLogger
 from mmengine.registry import MODELS, DefaultScope
 
-from mmiformer.analysis import count
-from mmiformer.analysis.paper import SHAPES, TABLES, find_row
-from mmiformer.analysis.peers import build_row
 from mmiformer.config import add_cfg_options, load_config
+from mmiformer.paper import count
+from mmiformer.paper.paper import SHAPES, TABLES, find_row
+from mmiformer.paper.peers import build_row
 
 CONFIGS = Path(__file__).parents[1] / 'configs'
 TABLE_CONFIGS = {'coco': 'mask_rcnn/iformer_s_1x.py',

@@ -17,10 +17,10 @@ from pathlib import Path
 from mmengine.logging import MMLogger
 from tqdm import tqdm
 
-from mmiformer.apis.predict import FORMATS, NotReadError, load_predictor
-from mmiformer.apis.sources import find_sources
-from mmiformer.backbone.hub import force_weights_only
+from mmiformer.checkpoint import force_weights_only
 from mmiformer.config import add_cfg_options
+from mmiformer.kit.predict import FORMATS, NotReadError, load_predictor
+from mmiformer.kit.sources import find_sources
 
 
 def parse_args() -> argparse.Namespace:

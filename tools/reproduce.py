@@ -15,9 +15,9 @@ import traceback
 import warnings
 from pathlib import Path
 
-from mmiformer.analysis.curves import MILESTONES
-from mmiformer.analysis.reproduce import Run, reproduce
-from mmiformer.analysis.rows import ROWS
+from mmiformer.paper.curves import MILESTONES
+from mmiformer.paper.reproduce import Run, reproduce
+from mmiformer.paper.rows import ROWS
 
 ROOT = Path(__file__).resolve().parents[1]
 

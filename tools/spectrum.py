@@ -20,12 +20,12 @@ import cv2
 import torch
 from torch import Tensor, nn
 
-from mmiformer.analysis import arguments, pictures
-from mmiformer.analysis.layers import LAYOUTS
-from mmiformer.analysis.spectrum import layer_spectra, mixer_layers
-from mmiformer.apis.inference import load_model
 from mmiformer.backbone import IFormer
 from mmiformer.config import load_config
+from mmiformer.kit.inference import load_model
+from mmiformer.kit.layers import LAYOUTS
+from mmiformer.paper import arguments, pictures
+from mmiformer.paper.spectrum import layer_spectra, mixer_layers
 
 PAPERS_LAYERS = (6, 12, 18)
 

@@ -10,8 +10,7 @@ from pathlib import Path
 from mmengine.config import Config
 from mmengine.runner import Runner
 
-from mmiformer.backbone.hub import force_weights_only
-from mmiformer.checks import check_start
+from mmiformer.checkpoint import force_weights_only
 from mmiformer.config import (
     add_common_arguments,
     as_list,
@@ -19,9 +18,10 @@ from mmiformer.config import (
     load_config,
     type_name,
 )
-from mmiformer.engine.launch import start_processes
-from mmiformer.engine.outputs import UniqueNamesHook
-from mmiformer.engine.tta import use_tta
+from mmiformer.kit.checks import check_start
+from mmiformer.kit.launch import start_processes
+from mmiformer.kit.outputs import UniqueNamesHook
+from mmiformer.kit.tta import use_tta
 
 # By scope: hook and visualizer that draw predictions, for configs without.
 DRAWING = dict(

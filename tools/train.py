@@ -8,12 +8,12 @@ import sys
 import torch
 from mmengine.config import Config
 
-from mmiformer.backbone.hub import force_weights_only
-from mmiformer.checks import check_start
+from mmiformer.checkpoint import force_weights_only
 from mmiformer.config import add_common_arguments, load_config
-from mmiformer.engine.launch import start_processes
-from mmiformer.engine.non_finite import NotFiniteError
-from mmiformer.engine.resume import (
+from mmiformer.kit.checks import check_start
+from mmiformer.kit.launch import start_processes
+from mmiformer.kit.non_finite import NotFiniteError
+from mmiformer.kit.resume import (
     CheckpointError,
     build_runner,
     prepare_resume,

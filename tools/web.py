@@ -18,7 +18,7 @@ from pathlib import Path
 
 from mmengine.logging import MMLogger
 
-from mmiformer.backbone.hub import force_weights_only
+from mmiformer.checkpoint import force_weights_only
 from mmiformer.config import add_cfg_options, load_config
 
 
@@ -40,7 +40,7 @@ def main() -> None:
     MMLogger.get_current_instance().setLevel(logging.ERROR)
     force_weights_only()
     try:
-        from mmiformer.web import build_page, serve
+        from mmiformer.kit.web import build_page, serve
     except ImportError as error:
         sys.exit(f'error: {error}: in the checkout, pip install ".[web]"')
     for number in (signal.SIGTERM, signal.SIGHUP):  # as Ctrl-C: tidy up

@@ -1,26 +1,18 @@
-"""Finds and opens checkpoints: a path, a URL, or one of the authors' files.
-
-No code in a file is run: torch opens it with ``weights_only=True``.
-"""
-import errno
-import functools
-import hashlib
-import logging
+"""The authors' checkpoints by their names, and loading them whole."""
 import os
-import pickle
-import re
 from pathlib import Path
-from typing import Any, ContextManager, Dict, Mapping, Optional, Tuple
-from urllib.error import HTTPError, URLError
-from urllib.parse import urlparse
+from typing import Any, Dict, Mapping, Optional, Tuple
 
-import numpy as np
-import torch
-from mmengine.logging import HistoryBuffer, print_log
 from mmengine.runner import CheckpointLoader
 from torch import nn
 
-from .compat import allowed_globals, load_tensors
+from ..checkpoint import (
+    FINDERS,
+    NOT_FOUND_CODES,
+    first_line,
+    open_checkpoint,
+    read_checkpoint,
+)
 from .weights import unwrap
 
 SCHEME = 'mmiformer://'
@@ -33,57 +25,17 @@ REPO = 'sail/dl2'  # on the Hugging Face hub
 RELEASE = f'https://huggingface.co/{REPO}/resolve/main/iformer/'
 SETTING = 'MMIFORMER_WEIGHTS'  # a local folder that has the authors' files
 
-WEB = ('http://', 'https://')
-MISSING = (401, 404)  # the hub answers 401 where a repository does not exist
-# The first digits of a file's sha256 at the end of its name, as torch and
-# OpenMMLab name theirs. Eight decimal digits are taken for a date.
-DIGEST = re.compile(r'-(?=\d*[a-f])([0-9a-f]{8,64})\.pth$')
-
-# torch's words for a file that needs more than ``weights_only`` allows, and,
-# among its RuntimeErrors, for a damaged one.
-REFUSED = re.compile(r'(GLOBAL |Trying to |Can only |getattr\(|Cannot use )'
-                     r'[^\n]*')
-DAMAGED = re.compile(
-    'PytorchStreamReader|unexpected EOF|Invalid magic|Invalid protocol|'
-    'storage has wrong|Cannot use |.*inline_container')
-
-
-def find(source: str) -> Path:
-    """The local path of a checkpoint, which is downloaded if need be.
-
-    Args:
-        source: One of the authors' files, as ``mmiformer://iformer_small`` or
-            by its URL at the authors'; any other ``http(s)`` URL; a path.
-
-    Raises:
-        FileNotFoundError: There is no such file, here or on the server.
-        ConnectionError: The download failed.
-        ValueError: The name is unknown, or the URL has no file name or
-            another sha256.
-    """
-    if name := _released_name(source):
-        return _find_released(name)
-    if source.startswith(WEB):
-        return _download(source)
-    if '://' in source:
-        raise ValueError(f'{source}: expected a path, an http(s) URL or '
-                         f'{SCHEME}<name>')
-    path = Path(source).expanduser()
-    if not path.is_file():
-        raise FileNotFoundError(f'there is no checkpoint {path.absolute()}')
-    return path
-
 
 def released(source: str) -> Tuple[str, Dict[str, Any]]:
     """What a checkpoint is called here, and which backbone it fits.
 
     Args:
-        source: As :func:`find` takes it, or one of the authors' files by its
-            bare name (``iformer_small``); a local file of such a name needs
-            ``./`` before it.
+        source: As :func:`~mmiformer.checkpoint.find` takes it, or one of the
+            authors' files by its bare name (``iformer_small``); a local file
+            of such a name needs ``./`` before it.
 
     Returns:
-        The source as :func:`find` takes it, and the arguments of
+        The source as ``find`` takes it, and the arguments of
         :class:`~mmiformer.IFormer`; of any but the authors' files, none.
 
     Raises:
@@ -107,7 +59,9 @@ def _released_name(source: str) -> Optional[str]:
                 None)
 
 
-def _find_released(name: str) -> Path:
+def find_released(source: str) -> Path:
+    """The local path of one of the authors' files, by its name or URL."""
+    name = _released_name(source)
     if folder := os.environ.get(SETTING):
         path = Path(folder).expanduser() / f'{name}.pth'
         if not path.is_file():
@@ -125,74 +79,13 @@ def _find_released(name: str) -> Path:
         if isinstance(error, errors.LocalEntryNotFoundError):
             cause = error.__cause__ or error  # why it has not been asked
         status = getattr(getattr(cause, 'response', None), 'status_code', 0)
-        missing = status in MISSING or isinstance(
+        missing = status in NOT_FOUND_CODES or isinstance(
             cause, errors.OfflineModeIsEnabled)
         raise (FileNotFoundError if missing else ConnectionError)(
             f'{SCHEME}{name} cannot be downloaded from the Hugging Face hub '
-            f'({_first_line(cause)}): check the network, set HF_ENDPOINT to a '
+            f'({first_line(cause)}): check the network, set HF_ENDPOINT to a '
             f'mirror, or download {RELEASE}{name}.pth by hand and set '
             f'{SETTING} to its folder') from error
-
-
-def _download(url: str) -> Path:
-    """Downloads to torch.hub's cache, unless the file is there."""
-    name = Path(urlparse(url).path).name
-    if name in ('', '.', '..'):
-        raise ValueError(f'{url}: the address ends in no file name')
-    digest = DIGEST.search(name)
-    if not digest:  # the name alone may be that of another file
-        name = f'{hashlib.sha256(url.encode()).hexdigest()[:8]}-{name}'
-    path = Path(torch.hub.get_dir(), 'checkpoints', name)
-    if path.is_file():
-        return path
-    path.parent.mkdir(parents=True, exist_ok=True)
-    print_log(f'downloading {url} to {path}', logger='current')
-    try:
-        torch.hub.download_url_to_file(
-            url, str(path), digest[1] if digest else None)
-    except URLError as error:
-        missing = isinstance(error, HTTPError) and error.code in MISSING
-        raise (FileNotFoundError if missing else ConnectionError)(
-            f'{url} cannot be downloaded ({error}): check the address and the '
-            f'network, or put the file at {path} by hand') from error
-    except RuntimeError as error:
-        raise ValueError(f'{url}: {error}, the first digits of its sha256: '
-                         'check the address') from error
-    return path
-
-
-def read_checkpoint(source: str, map_location: Any = 'cpu') -> Any:
-    """Opens a checkpoint with ``weights_only=True``.
-
-    Args:
-        source: As :func:`find` takes it; or with any other scheme that
-            mmengine knows (``openmmlab://...``), which mmengine opens.
-        map_location: Of ``torch.load``.
-
-    Raises:
-        FileNotFoundError, ConnectionError: As of :func:`find`.
-        ValueError: The file is damaged, or needs more than ``weights_only``
-            allows; or as of :func:`find`.
-    """
-    if '://' in source and not source.startswith((SCHEME, *WEB)):
-        with mmengine_history():
-            return drop_code(
-                CheckpointLoader.load_checkpoint(source, map_location))
-    return load_from_mmiformer(source, map_location)
-
-
-# mmengine's load_from and Pretrained find the authors' files by name too.
-@CheckpointLoader.register_scheme(SCHEME, force=True)
-def load_from_mmiformer(filename: str, map_location: Any = None) -> Any:
-    """Opens what :func:`find` takes, for mmengine's loaders."""
-    path, allowed = find(filename), _history_types()
-    try:
-        content = load_tensors(str(path), map_location, allowed)
-    except Exception as error:
-        if not _is_damage(error):
-            raise
-        raise ValueError(_explain(path, error)) from error
-    return drop_code(content)
 
 
 def load_pretrained(model: nn.Module, checkpoint: str,
@@ -201,12 +94,13 @@ def load_pretrained(model: nn.Module, checkpoint: str,
 
     Args:
         model: The backbone.
-        checkpoint: Path, URL or name, see :func:`read_checkpoint`.
+        checkpoint: Path, URL or name, see
+            :func:`~mmiformer.checkpoint.read_checkpoint`.
         prefix: Of the backbone's names, see :func:`~.weights.unwrap`.
 
     Raises:
         FileNotFoundError, ConnectionError, ValueError: As of
-            :func:`read_checkpoint` and :func:`~.weights.adapt_state_dict`.
+            ``read_checkpoint`` and :func:`~.weights.adapt_state_dict`.
     """
     content = read_checkpoint(checkpoint)
     if not isinstance(content, Mapping):
@@ -219,98 +113,7 @@ def load_pretrained(model: nn.Module, checkpoint: str,
         raise ValueError(f'{checkpoint}: {error}') from None
 
 
-def _is_damage(error: Exception) -> bool:
-    """Whether the content of the file is the reason; not memory, permissions,
-    a device, or a name that this version of torch lacks."""
-    if isinstance(error, OSError):
-        return error.errno == errno.EINVAL  # a seek outside of a cut file
-    if isinstance(error, RuntimeError):
-        return DAMAGED.match(str(error)) is not None
-    return not isinstance(error, (
-        MemoryError, AttributeError, ImportError, NameError))
-
-
-def _explain(path: Path, error: Exception) -> str:
-    wanted = REFUSED.search(str(error))
-    if wanted and isinstance(error, (pickle.UnpicklingError, RuntimeError)):
-        return (
-            f'{path} is refused: it needs more than tensors and numbers '
-            f'({wanted[0][:200]}), which could run code from the file. Ask '
-            'its author for a plain state dict, or, where you trust it as you '
-            'trust a program, re-save it: torch.save(torch.load(path, '
-            "weights_only=False)['state_dict'], new_path)")
-    return (f'{path} is damaged or no checkpoint, {path.stat().st_size} bytes '
-            f'({_first_line(error)}): remove {path.resolve()} and download or '
-            'copy it again')
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error) or repr(error)).splitlines()[0][:300]
-
-
-def mmengine_history() -> ContextManager[None]:
-    """Lets ``torch.load(weights_only=True)`` open mmengine's checkpoints.
-
-    mmengine 0.10.7 stores training curves as ``HistoryBuffer`` objects around
-    NumPy arrays, and metrics as NumPy numbers, which torch refuses. These few
-    classes only hold numbers.
-    """
-    return allowed_globals(_history_types())
-
-
-@functools.lru_cache(maxsize=None)
-def _history_types() -> Dict[str, Any]:
-    functions = {'_reconstruct': np.array(0).__reduce__()[0],
-                 'scalar': np.float64(0).__reduce__()[0]}
-    numbers = np.typecodes['AllInteger'] + np.typecodes['AllFloat'] + '?'
-    types = [HistoryBuffer, np.ndarray, np.dtype,
-             *(type(np.dtype(code)) for code in numbers)]
-    return {
-        **{f'{kind.__module__}.{kind.__qualname__}': kind for kind in types},
-        # NumPy 2 writes the module as numpy._core, NumPy 1 as numpy.core.
-        **{f'numpy.{core}.multiarray.{name}': function
-           for name, function in functions.items()
-           for core in ('_core', 'core')},
-        'builtins.getattr': _history_method}
-
-
-def _history_method(owner: Any, name: str) -> Any:
-    """Restricted ``getattr`` for the method names in a pickled HistoryBuffer;
-    the builtin would give access to any attribute."""
-    if owner is HistoryBuffer and name in ('min', 'max', 'mean', 'current'):
-        return getattr(owner, name)
-    raise pickle.UnpicklingError(f'getattr({owner!r}, {name!r}) is refused')
-
-
-def drop_code(checkpoint: Any) -> Any:
-    """Removes the program that mmengine would run when it resumes.
-
-    That is the config as text in ``meta['config']``, where old versions kept
-    it; ``meta['cfg']`` of current ones is not run.
-    """
-    meta = checkpoint.get('meta') if isinstance(checkpoint, dict) else None
-    if isinstance(meta, dict) and 'config' in meta:
-        del meta['config']
-        print_log('removed meta.config from the checkpoint: mmengine would '
-                  'run it as a program', logger='current')
-    return checkpoint
-
-
-def force_weights_only() -> None:
-    """Makes every ``torch.load`` of this process and its children refuse
-    code, whoever calls it, and mmengine open files and URLs as
-    :func:`read_checkpoint` does; unless the user has told torch otherwise."""
-    if _is_set('TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD'):
-        print_log(
-            'TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD is set: loaders of other '
-            'packages may run code from checkpoints', logger='current',
-            level=logging.WARNING)
-    else:
-        os.environ['TORCH_FORCE_WEIGHTS_ONLY_LOAD'] = '1'
-        CheckpointLoader.register_scheme(
-            ['', *WEB], load_from_mmiformer, force=True)
-
-
-def _is_set(variable: str) -> bool:
-    """As torch reads it."""
-    return os.environ.get(variable, '').lower() in ('1', 'y', 'yes', 'true')
+# mmengine's load_from and Pretrained find the authors' files by name too.
+FINDERS.update({prefix: find_released for prefix in (
+    SCHEME, *(f'{RELEASE}{name}.pth' for name in RELEASED))})
+CheckpointLoader.register_scheme(SCHEME, open_checkpoint, force=True)

@@ -8,10 +8,10 @@ from mmengine.registry import MODELS
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from ..compat import TORCH
 from ..registry import BACKBONES
 from . import arguments
 from .arch import NUM_STAGES, resolve_arch
-from .compat import TORCH
 from .hub import load_pretrained, released
 from .layers import BATCH_NORMS, Block, PatchEmbed, Stage, Stem
 from .mixer import InceptionMixer

@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..compat import autocast_dtype, is_tracing
 from .channels_last import Linear, Pointwise
-from .compat import autocast_dtype, is_tracing
 
 
 def convolve(conv: Callable[[Tensor], Tensor],

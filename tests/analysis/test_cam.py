@@ -13,14 +13,14 @@ from mmengine.config import Config
 from tiny_models import NECK, build, child, rescaled, save
 from torch import nn
 
-from mmiformer.analysis.cam import (
+from mmiformer.kit.cam import (
     NotSeenError,
     class_activation,
     find_method,
     predicted_class,
     see,
 )
-from mmiformer.apis.inference import read_image
+from mmiformer.kit.inference import read_image
 
 EMIT = dict(NCHW=lambda x: x,
             NHWC=lambda x: x.permute(0, 2, 3, 1).contiguous(),

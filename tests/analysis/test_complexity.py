@@ -7,7 +7,7 @@ from mmengine.registry import MODELS
 from tiny_models import load_in_scope
 from torch import nn
 
-from mmiformer.analysis import count
+from mmiformer.paper import count
 
 
 class Attention(nn.Module):

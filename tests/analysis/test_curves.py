@@ -1,7 +1,7 @@
 """The authors' learning curves, and trainings above and below them."""
 import pytest
 
-from mmiformer.analysis.curves import (
+from mmiformer.paper.curves import (
     METRIC,
     Comparison,
     Epoch,

@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 import pytest
 
-from mmiformer.analysis import logs, pictures
-from mmiformer.analysis.curves import Epoch
+from mmiformer.paper import logs, pictures
+from mmiformer.paper.curves import Epoch
 
 PALETTE = [(0, 0, 0), (255, 0, 0), (0, 0, 255)]
 
@@ -32,7 +32,7 @@ def test_importing_leaves_matplotlib_alone():
             analysis.__path__) if not module.ispkg]
         assert 'pictures' in names and 'reproduce' in names, names
         for name in names:
-            importlib.import_module(f'mmiformer.analysis.{name}')
+            importlib.import_module(f'mmiformer.paper.{name}')
             assert 'matplotlib.pyplot' not in sys.modules, name
         assert matplotlib.get_backend() == 'svg'"""
     subprocess.run([sys.executable, '-c', code], check=True)

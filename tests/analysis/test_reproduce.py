@@ -15,13 +15,13 @@ from conftest import ROOT
 from mmengine.config import Config
 from small_configs import write_classifier
 
-from mmiformer.analysis import paper, reproduce
-from mmiformer.analysis.curves import METRIC, read_curve, read_run
-from mmiformer.analysis.logs import read_scalars
-from mmiformer.analysis.report import git_revision, judge
-from mmiformer.analysis.reproduce import Run, launcher
-from mmiformer.analysis.rows import ROWS, Row
 from mmiformer.config import load_config, walk
+from mmiformer.paper import paper, reproduce
+from mmiformer.paper.curves import METRIC, read_curve, read_run
+from mmiformer.paper.logs import read_scalars
+from mmiformer.paper.report import git_revision, judge
+from mmiformer.paper.reproduce import Run, launcher
+from mmiformer.paper.rows import ROWS, Row
 
 COCO = ROWS['coco/iformer_s']
 TOOL = ROOT / 'tools' / 'reproduce.py'
@@ -202,7 +202,7 @@ def test_an_interrupt_ends_the_command(tmp_path):
     """With SIGTERM, so that a training can save, and waits for it."""
     script = (
         'import pathlib, signal, subprocess, sys, time\n'
-        'from mmiformer.analysis.reproduce import call\n'
+        'from mmiformer.paper.reproduce import call\n'
         'signal.signal(signal.SIGTERM, lambda *_: sys.exit(2))\n'
         'child = """import pathlib, signal, sys, time\n'
         'def save(*_):\n'

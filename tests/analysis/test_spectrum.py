@@ -11,9 +11,9 @@ from tiny_models import build, child, save
 from torch import nn
 
 from mmiformer import IFormer
-from mmiformer.analysis import spectrum
-from mmiformer.analysis.layers import to_maps
-from mmiformer.analysis.spectrum import (
+from mmiformer.kit.layers import to_maps
+from mmiformer.paper import spectrum
+from mmiformer.paper.spectrum import (
     layer_spectra,
     log_amplitude,
     mixer_layers,

@@ -14,13 +14,13 @@ from mmengine.config import Config
 from PIL import Image
 from tiny_models import BACKBONE, as_in_testing, build, picture
 
-from mmiformer.apis import export as exporting
-from mmiformer.apis.export import OPSET, NotProvedError, export
-from mmiformer.apis.exported import ExportedModel
-from mmiformer.apis.inference import load_model, read_meta
-from mmiformer.apis.predict import load_predictor
-from mmiformer.apis.sources import Source
 from mmiformer.config import load_config
+from mmiformer.kit import export as exporting
+from mmiformer.kit.export import OPSET, NotProvedError, export
+from mmiformer.kit.exported import ExportedModel
+from mmiformer.kit.inference import load_model, read_meta
+from mmiformer.kit.predict import load_predictor
+from mmiformer.kit.sources import Source
 
 onnx = pytest.importorskip('onnx')
 for name in ('onnxscript', 'onnxruntime'):

@@ -8,8 +8,8 @@ import pytest
 import torch
 from conftest import refusal
 
-from mmiformer.apis import export as exporting
-from mmiformer.apis.exported import ExportedModel
+from mmiformer.kit import export as exporting
+from mmiformer.kit.exported import ExportedModel
 
 
 @pytest.fixture

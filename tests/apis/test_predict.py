@@ -17,14 +17,14 @@ from pycocotools.coco import COCO
 from tiny_models import as_in_testing, save
 
 import mmiformer
-from mmiformer.apis import sources
-from mmiformer.apis.predict import (
+from mmiformer.config import load_config
+from mmiformer.kit import sources
+from mmiformer.kit.predict import (
     NotReadError,
     load_predictor,
     refuse_panoptic,
 )
-from mmiformer.apis.sources import Source, find_sources
-from mmiformer.config import load_config
+from mmiformer.kit.sources import Source, find_sources
 
 
 @pytest.fixture

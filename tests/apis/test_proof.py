@@ -5,7 +5,7 @@ import pytest
 import torch
 from conftest import needs_dynamo_export
 
-from mmiformer.apis.export import NotProvedError, write
+from mmiformer.kit.export import NotProvedError, write
 
 for name in ('onnxscript', 'onnxruntime'):
     pytest.importorskip(name)

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from tiny_models import picture, pipeline
 
-from mmiformer.apis.export import find_task
-from mmiformer.apis.exported import ExportedModel
-from mmiformer.apis.size_rule import default_size, resize_steps
 from mmiformer.config import load_config
+from mmiformer.kit.export import find_task
+from mmiformer.kit.exported import ExportedModel
+from mmiformer.kit.size_rule import default_size, resize_steps
 
 
 def test_the_default_size(configs):

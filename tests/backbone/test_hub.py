@@ -14,7 +14,7 @@ from mmengine.runner import CheckpointLoader
 
 from mmiformer import IFormer
 from mmiformer.backbone import hub
-from mmiformer.backbone.hub import find, read_checkpoint
+from mmiformer.checkpoint import find, read_checkpoint
 
 BASE = 'mmiformer://iformer_base'
 PLACE = f'{REPO}iformer/iformer_base.pth'
@@ -126,7 +126,7 @@ def test_offline(how, cached, served, monkeypatch):
 def test_the_librarys_own_settings(served, tmp_path):
     """A mirror and a cache by environment, as users set them."""
     result = subprocess.run(
-        [sys.executable, '-c', 'from mmiformer.backbone.hub import find; '
+        [sys.executable, '-c', 'from mmiformer.checkpoint import find; '
          f'print(find({BASE!r}))'], text=True, capture_output=True,
         env=dict(os.environ, HF_ENDPOINT=served.url, HF_HUB_OFFLINE='0',
                  HF_HUB_CACHE=str(tmp_path / 'mine')))

@@ -19,8 +19,7 @@ from conftest import (
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from mmiformer import IFormer
-from mmiformer.backbone import compat
+from mmiformer import IFormer, compat
 from mmiformer.backbone.layers import DropPath
 
 CASES = sorted(path.stem for path in GOLDENS.glob('*.npz'))

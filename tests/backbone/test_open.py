@@ -13,8 +13,9 @@ from mmengine.logging import HistoryBuffer
 from mmengine.runner import CheckpointLoader
 from torch import nn
 
-from mmiformer.backbone import compat, hub
-from mmiformer.backbone.hub import (
+from mmiformer import checkpoint as hub
+from mmiformer import compat
+from mmiformer.checkpoint import (
     force_weights_only,
     mmengine_history,
     read_checkpoint,
@@ -202,7 +203,7 @@ def test_other_loaders_run_no_code_either(evil):
 import torch
 from mmengine.runner import CheckpointLoader
 from torch import nn
-from mmiformer.backbone.hub import force_weights_only
+from mmiformer.checkpoint import force_weights_only
 force_weights_only()
 for load in (CheckpointLoader.load_checkpoint,
              lambda path: torch.load(path, weights_only=False)):

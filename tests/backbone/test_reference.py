@@ -11,7 +11,7 @@ from conftest import (
 from reference import Reference, fill
 
 from mmiformer import IFormer
-from mmiformer.analysis import count
+from mmiformer.paper import count
 
 
 def pair(arch, **kwargs):

@@ -5,8 +5,8 @@ import torch.nn.functional as F
 from conftest import TINY
 
 from mmiformer import IFormer
-from mmiformer.analysis import count
 from mmiformer.backbone.mixer import LowMixer
+from mmiformer.paper import count
 
 
 def padded_and_masked(mixer, x, side):

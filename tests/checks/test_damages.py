@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmiformer.checks import BRIEF, check_data, kinds
+from mmiformer.kit.checks import BRIEF, check_data, kinds
 
 CHECK = settings(derandomize=True, deadline=None, max_examples=4,
                  database=None)

@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 from mmengine.dataset import BaseDataset
 from mmengine.registry import DATASETS
 
-from mmiformer.checks import BRIEF, CheckContext, check_data, kinds
-from mmiformer.checks.objects import find_box_fault
-from mmiformer.checks.segmentation import relabel
-from mmiformer.checks.settings import find_heads
 from mmiformer.config import load_config
 from mmiformer.datasets import make_shapes
+from mmiformer.kit.checks import BRIEF, CheckContext, check_data, kinds
+from mmiformer.kit.checks.objects import find_box_fault
+from mmiformer.kit.checks.segmentation import relabel
+from mmiformer.kit.checks.settings import find_heads
 
 NEW_STYLE = '''
 from mmengine.config import read_base

@@ -17,9 +17,13 @@ from mmseg.models import SegDataPreProcessor
 from mmseg.structures import SegDataSample
 from torch.utils.data import DataLoader
 
-from mmiformer.checks import BRIEF, CheckContext, check_data, kinds
-from mmiformer.checks.settings import check_heads, check_settings, find_heads
 from mmiformer.config import find_datasets
+from mmiformer.kit.checks import BRIEF, CheckContext, check_data, kinds
+from mmiformer.kit.checks.settings import (
+    check_heads,
+    check_settings,
+    find_heads,
+)
 
 COSINE = dict(type='CosineAnnealingLR', begin=0)
 SEG_80K, COCO_1X = 'fpn_ade20k/iformer_s_80k.py', 'mask_rcnn/iformer_s_1x.py'

@@ -8,8 +8,8 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from mmiformer.checks import check_start, kinds, start
 from mmiformer.config import load_config
+from mmiformer.kit.checks import check_start, kinds, start
 
 BOTH = ('train', 'val')
 

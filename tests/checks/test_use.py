@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from mmengine.registry import DATASETS
 
-from mmiformer.checks import BRIEF, CheckContext, check_data, kinds
+from mmiformer.kit.checks import BRIEF, CheckContext, check_data, kinds
 
 # (field of an annotation, its value, the filter that is named)
 FILTERS = [('iscrowd', 1, 'iscrowd'), ('area', 0, 'area'),

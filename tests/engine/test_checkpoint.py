@@ -16,8 +16,8 @@ from mmengine.structures import BaseDataElement, InstanceData
 from torch import nn
 from torch.utils.data import Dataset
 
-from mmiformer.engine.checkpoint import to_plain
-from mmiformer.engine.resume import (
+from mmiformer.checkpoint import to_plain
+from mmiformer.kit.resume import (
     ResumableRunner,
     build_runner,
     prepare_resume,

@@ -14,7 +14,7 @@ import torch
 from conftest import ROOT, call
 from small_configs import write_config
 
-from mmiformer.backbone.hub import read_checkpoint
+from mmiformer.checkpoint import read_checkpoint
 
 LAST = 24  # iterations
 # After its first step the momentum is the gradient.

@@ -4,8 +4,8 @@ import torch
 from mmengine.config import Config
 from mmengine.dist import get_dist_info
 
-from mmiformer.engine import launch
-from mmiformer.engine.launch import (
+from mmiformer.kit import launch
+from mmiformer.kit.launch import (
     VARIABLES,
     on_first_process,
     start_processes,

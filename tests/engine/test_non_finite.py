@@ -16,12 +16,12 @@ from mmengine.structures import BaseDataElement
 from torch import nn
 from torch.utils.data import Dataset
 
-from mmiformer.backbone import compat
-from mmiformer.backbone.hub import read_checkpoint
+from mmiformer import compat
+from mmiformer.checkpoint import read_checkpoint
 from mmiformer.config import load_config
-from mmiformer.engine import non_finite
-from mmiformer.engine.non_finite import NotFiniteError
-from mmiformer.engine.resume import ResumableRunner, prepare_resume
+from mmiformer.kit import non_finite
+from mmiformer.kit.non_finite import NotFiniteError
+from mmiformer.kit.resume import ResumableRunner, prepare_resume
 
 RUNS = itertools.count()  # mmengine keeps them apart by name
 BAD = 5  # the image of which something is planted

@@ -1,5 +1,5 @@
 """Predictions of images that have the same name."""
-from mmiformer.engine.outputs import unique_names
+from mmiformer.kit.outputs import unique_names
 
 
 def test_names_that_are_unique_already_stay():

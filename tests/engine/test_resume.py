@@ -20,14 +20,14 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from mmiformer import ResumableRunner
-from mmiformer.engine.resume import (
+from mmiformer.kit.resume import (
     CheckpointError,
     build_runner,
     choose,
     prepare_resume,
 )
-from mmiformer.engine.resume.choose import find_newest
-from mmiformer.engine.resume.runner import _ResumeHook
+from mmiformer.kit.resume.choose import find_newest
+from mmiformer.kit.resume.runner import _ResumeHook
 
 
 @DATASETS.register_module()
@@ -291,7 +291,7 @@ def test_processes_ask_each_other_in_common_batches_alone(monkeypatch):
     hook, asking = _ResumeHook(), SimpleNamespace(
         val_dataloader=range(10), iter=4,
         stop_if_terminated=lambda done, step: steps.append((done, step)))
-    monkeypatch.setattr('mmiformer.engine.resume.runner.all_reduce',
+    monkeypatch.setattr('mmiformer.kit.resume.runner.all_reduce',
                         lambda batches, op: batches.clamp_(max=9))
     hook.before_val(asking)
     for batch in range(10):

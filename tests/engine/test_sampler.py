@@ -9,9 +9,9 @@ import torch
 from mmengine.dataset import DefaultSampler, InfiniteSampler
 from torch.utils.data import BatchSampler, DataLoader, Dataset
 
-from mmiformer.engine.resume import sampler as sampler_module
-from mmiformer.engine.resume.rng import get_rng_state, set_rng_state
-from mmiformer.engine.resume.sampler import (
+from mmiformer.kit.resume import sampler as sampler_module
+from mmiformer.kit.resume.rng import get_rng_state, set_rng_state
+from mmiformer.kit.resume.sampler import (
     SeededBatchSampler,
     make_seeded,
     training_flag,

@@ -20,7 +20,7 @@ from mmengine.runner import Runner
 from small_configs import write_config
 
 from mmiformer import IFormer
-from mmiformer.backbone.hub import read_checkpoint
+from mmiformer.checkpoint import read_checkpoint
 from mmiformer.config import load_config
 
 attention = pytest.importorskip('torch.nn.attention', reason='needs torch 2.3')

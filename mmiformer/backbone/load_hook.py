@@ -6,9 +6,9 @@ from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
 from torch import nn
 
-from ..backbone import IFormer
-from ..backbone.weights import unwrap
 from ..registry import HOOKS
+from .iformer import IFormer
+from .weights import unwrap
 
 HEAD = 'head.'  # of the released checkpoints: one linear layer
 

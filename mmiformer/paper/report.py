@@ -5,7 +5,7 @@ import subprocess
 from pathlib import Path
 from typing import List, Mapping, Optional
 
-from ..backbone.hub import find
+from ..checkpoint import find
 from .logs import to_points
 from .rows import Row
 

@@ -6,8 +6,7 @@ from pathlib import PurePath
 from typing import Any, Callable, Dict, List
 
 from mmengine.hooks import Hook
-
-from ..registry import HOOKS
+from mmengine.registry import HOOKS
 
 
 @HOOKS.register_module()

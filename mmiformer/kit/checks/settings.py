@@ -7,7 +7,7 @@ from typing import Dict, Iterator, List, Optional, Sequence, Tuple
 from mmengine.config import Config
 from mmengine.registry import DATA_SAMPLERS, DATASETS, LOOPS, OPTIMIZERS
 
-from ..config import as_list, type_name, walk
+from ...config import as_list, type_name, walk
 from . import kinds
 from .context import CheckContext, CheckResult
 from .files import Size, find_same, times

@@ -11,14 +11,14 @@ from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
 from mmengine.optim import ApexOptimWrapper, OptimWrapper
+from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from ..backbone.compat import total_norm
+from ..checkpoint import to_plain, written_whole
+from ..compat import total_norm
 from ..config import walk
-from ..registry import HOOKS
-from .checkpoint import to_plain, written_whole
 from .resume.rng import get_rng_state
 
 # Of a loss scale: 40 halvings from where GradScaler starts.

@@ -7,10 +7,10 @@ from mmengine.logging import print_log
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
-from ...backbone.hub import read_checkpoint
+from ...checkpoint import read_checkpoint
 from ...config import type_name, walk
-from ..checkpoint import PlainCheckpointHook
 from ..launch import on_first_process
+from .plain import PlainCheckpointHook
 from .runner import ResumableRunner
 
 PATTERNS = ('epoch_*.pth', 'iter_*.pth')  # of mmengine's names

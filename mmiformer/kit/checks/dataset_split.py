@@ -9,7 +9,7 @@ from mmengine.config import Config
 from mmengine.dataset import BaseDataset
 from mmengine.registry import DATASETS, TRANSFORMS
 
-from ..config import as_list, find_datasets, type_name, walk
+from ...config import as_list, find_datasets, type_name, walk
 from . import kinds
 from .context import CheckContext
 from .files import DamageError, Size, find_turn, read_size

@@ -87,7 +87,7 @@ def read_run(records: Sequence[Mapping[str, float]]) -> Dict[int, Epoch]:
     """The epochs of a training that were validated.
 
     Args:
-        records: From :func:`~mmiformer.analysis.logs.read_scalars`.
+        records: From :func:`~mmiformer.paper.logs.read_scalars`.
     """
     losses: Dict[int, List[float]] = {}
     for record in records:
@@ -104,7 +104,7 @@ def compare(records: Sequence[Mapping[str, float]],
     """The epochs of a training that a curve has, beside it, in order.
 
     Args:
-        records: From :func:`~mmiformer.analysis.logs.read_scalars`.
+        records: From :func:`~mmiformer.paper.logs.read_scalars`.
         curve: From :func:`read_curve`.
     """
     return [Comparison(

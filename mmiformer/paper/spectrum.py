@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ..backbone.mixer import HIGH_BRANCHES, InceptionMixer
-from .layers import find_layer, last_tensor, to_maps
+from ..kit.layers import find_layer, last_tensor, to_maps
 
 FLOOR = 1e-6  # added to amplitudes, as 0 has no logarithm
 BRANCHES = (*(name for name, _ in HIGH_BRANCHES.values()), 'low_mixer')

@@ -8,8 +8,8 @@ from mmengine.config import Config
 from mmengine.dist import broadcast_object_list, is_main_process
 from mmengine.logging import print_log
 
-from ..backbone.hub import SCHEME, find
-from ..config import find_pretrained
+from ...checkpoint import FINDERS, find
+from ...config import find_pretrained
 from . import kinds
 from .context import CheckContext
 from .data import BRIEF, check_data
@@ -63,7 +63,7 @@ def check_weights(cfg: Config, with_init: bool, context: CheckContext) -> None:
     """
     sources = [('load_from', cfg.load_from)] if cfg.get('load_from') else []
     for key, source in sources + (find_pretrained(cfg) if with_init else []):
-        if source.startswith(SCHEME):
+        if source.startswith(tuple(FINDERS)):
             try:
                 find(source)
             except (OSError, ValueError) as error:

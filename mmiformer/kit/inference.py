@@ -10,12 +10,12 @@ import torch
 from mmengine.config import Config
 from mmengine.dataset import Compose, pseudo_collate
 from mmengine.device import get_device
-from mmengine.registry import DATASETS, MODELS, DefaultScope
+from mmengine.hooks import Hook
+from mmengine.registry import DATASETS, HOOKS, MODELS, DefaultScope
 from torch import nn
 
-from ..backbone.hub import read_checkpoint
+from ..checkpoint import read_checkpoint
 from ..config import find_datasets, load_config, type_name
-from ..engine.hooks import LoadBackboneHook
 
 
 def load_model(cfg: Config, checkpoint: str) -> nn.Module:
@@ -24,7 +24,7 @@ def load_model(cfg: Config, checkpoint: str) -> nn.Module:
     Args:
         cfg: Of mmdet, mmseg or mmpretrain.
         checkpoint: Path, URL or name, see
-            :func:`~mmiformer.backbone.hub.read_checkpoint`: the weights
+            :func:`~mmiformer.checkpoint.read_checkpoint`: the weights
             of the whole model, or released ones for a classifier.
 
     Returns:
@@ -39,15 +39,23 @@ def load_model(cfg: Config, checkpoint: str) -> nn.Module:
         settings.setdefault('data_preprocessor', preprocessor)
     with _scope(cfg):
         model = MODELS.build(settings)
-    _load_weights(model, checkpoint)
+    _load_weights(cfg, model, checkpoint)
     return model.to(get_device()).eval()
 
 
-def _load_weights(model: nn.Module, checkpoint: str) -> None:
-    """Every tensor of the model, or it raises."""
+def _load_weights(cfg: Config, model: nn.Module, checkpoint: str) -> None:
+    """Every tensor of the model, or it raises. What the config's hooks make of
+    a checkpoint that is loaded, they do here too."""
     content = read_checkpoint(checkpoint)
-    LoadBackboneHook().after_load_checkpoint(
-        SimpleNamespace(model=model), content)
+    hooks = [*(cfg.get('default_hooks') or {}).values(),
+             *(cfg.get('custom_hooks') or [])]
+    with _scope(cfg):
+        for hook in filter(None, hooks):
+            kind = HOOKS.get(hook['type']) if isinstance(hook, dict) else None
+            if kind and kind.after_load_checkpoint is not (
+                    Hook.after_load_checkpoint):
+                HOOKS.build(hook).after_load_checkpoint(
+                    SimpleNamespace(model=model), content)
     try:
         model.load_state_dict(content.get('state_dict', content))
     except (RuntimeError, ValueError) as error:
@@ -110,7 +118,7 @@ def inferencer(config: Union[str, Config], checkpoint: str,
         # care, and take names from it, or those of another data set.
         result = Inferencer(model=cfg)
     result.show_progress = False
-    _load_weights(result.model, checkpoint)
+    _load_weights(cfg, result.model, checkpoint)
     result.model.dataset_meta = result.visualizer.dataset_meta = meta
     return result
 

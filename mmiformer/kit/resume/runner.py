@@ -12,13 +12,13 @@ import torch
 from mmengine.dist import all_gather_object, all_reduce, is_main_process
 from mmengine.hooks import EarlyStoppingHook, Hook
 from mmengine.optim import OptimWrapper, OptimWrapperDict
+from mmengine.registry import RUNNERS
 from mmengine.runner import IterBasedTrainLoop, Runner
 from mmengine.utils import digit_version
 from torch.utils.data import DataLoader
 
-from ...backbone.hub import mmengine_history
-from ...registry import RUNNERS
-from ..checkpoint import PlainCheckpointHook, written_whole
+from ...checkpoint import mmengine_history, written_whole
+from .plain import PlainCheckpointHook
 from .rng import get_rng_state, set_rng_state
 from .sampler import (
     SeededBatchSampler,

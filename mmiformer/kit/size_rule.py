@@ -10,7 +10,7 @@ from .exported import STEPS
 def resize_steps(cfg: Config, task: str, size: Optional[Tuple[int, int]]
                  ) -> List[Dict[str, Any]]:
     """How an image becomes the input of the file: steps of
-    :mod:`mmiformer.apis.exported`. As in testing, if that ends at the size;
+    :mod:`mmiformer.kit.exported`. As in testing, if that ends at the size;
     otherwise the image is resized to it.
 
     Raises:

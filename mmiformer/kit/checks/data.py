@@ -3,7 +3,7 @@ from typing import Dict, Iterable, List, Optional
 
 from mmengine.config import Config
 
-from ..config import type_name
+from ...config import type_name
 from . import kinds
 from .classification import check_classification
 from .coco import check_coco

@@ -13,10 +13,10 @@ import mmcv
 import numpy as np
 from mmengine.config import Config
 
-from .analysis.cam import find_method, see
-from .apis.inference import inferencer, read_image
-from .apis.predict import refuse_panoptic
-from .apis.results import (
+from .cam import find_method, see
+from .inference import inferencer, read_image
+from .predict import refuse_panoptic
+from .results import (
     best_classes,
     count_pixels,
     dataset_meta,

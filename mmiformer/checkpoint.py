@@ -1,0 +1,277 @@
+"""Checkpoints: found, opened without running code from them, and written so
+that they open anywhere."""
+import errno
+import functools
+import hashlib
+import logging
+import os
+import pickle
+import re
+from collections.abc import Mapping
+from contextlib import contextmanager
+from inspect import isroutine
+from pathlib import Path
+from typing import Any, Callable, ContextManager, Dict, Iterator
+from urllib.error import HTTPError, URLError
+from urllib.parse import urlparse
+
+import numpy as np
+import torch
+from mmengine.logging import HistoryBuffer, print_log
+from mmengine.runner import CheckpointLoader
+from mmengine.structures import BaseDataElement
+
+from .compat import allowed_globals, load_tensors
+
+# What finds the files of a source that begins so; more may be added.
+FINDERS: Dict[str, Callable[[str], Path]] = {}
+WEB = ('http://', 'https://')
+# The hub answers 401 where a repository does not exist.
+NOT_FOUND_CODES = (401, 404)
+# The first digits of a file's sha256 at the end of its name, as torch and
+# OpenMMLab name theirs. Eight decimal digits are taken for a date.
+DIGEST = re.compile(r'-(?=\d*[a-f])([0-9a-f]{8,64})\.pth$')
+
+# torch's words for a file that needs more than ``weights_only`` allows, and,
+# among its RuntimeErrors, for a damaged one.
+REFUSED = re.compile(r'(GLOBAL |Trying to |Can only |getattr\(|Cannot use )'
+                     r'[^\n]*')
+DAMAGED = re.compile(
+    'PytorchStreamReader|unexpected EOF|Invalid magic|Invalid protocol|'
+    'storage has wrong|Cannot use |.*inline_container')
+
+
+def find(source: str) -> Path:
+    """The local path of a checkpoint, which is downloaded if need be.
+
+    Args:
+        source: What begins with one of :data:`FINDERS`, any other ``http(s)``
+            URL, or a path.
+
+    Raises:
+        FileNotFoundError: There is no such file, here or on the server.
+        ConnectionError: The download failed.
+        ValueError: The name is unknown, or the URL has no file name or
+            another sha256.
+    """
+    for prefix, finder in FINDERS.items():
+        if source.startswith(prefix):
+            return finder(source)
+    if source.startswith(WEB):
+        return _download(source)
+    if '://' in source:
+        raise ValueError(f'{source}: expected a path, an http(s) URL or '
+                         f'{", ".join(FINDERS)}')
+    path = Path(source).expanduser()
+    if not path.is_file():
+        raise FileNotFoundError(f'there is no checkpoint {path.absolute()}')
+    return path
+
+
+def _download(url: str) -> Path:
+    """Downloads to torch.hub's cache, unless the file is there."""
+    name = Path(urlparse(url).path).name
+    if name in ('', '.', '..'):
+        raise ValueError(f'{url}: the address ends in no file name')
+    digest = DIGEST.search(name)
+    if not digest:  # the name alone may be that of another file
+        name = f'{hashlib.sha256(url.encode()).hexdigest()[:8]}-{name}'
+    path = Path(torch.hub.get_dir(), 'checkpoints', name)
+    if path.is_file():
+        return path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    print_log(f'downloading {url} to {path}', logger='current')
+    try:
+        torch.hub.download_url_to_file(
+            url, str(path), digest[1] if digest else None)
+    except URLError as error:
+        missing = isinstance(error, HTTPError) and error.code in NOT_FOUND_CODES
+        raise (FileNotFoundError if missing else ConnectionError)(
+            f'{url} cannot be downloaded ({error}): check the address and the '
+            f'network, or put the file at {path} by hand') from error
+    except RuntimeError as error:
+        raise ValueError(f'{url}: {error}, the first digits of its sha256: '
+                         'check the address') from error
+    return path
+
+
+def read_checkpoint(source: str, map_location: Any = 'cpu') -> Any:
+    """Opens a checkpoint; no code in it is run.
+
+    Args:
+        source: As :func:`find` takes it; or with any other scheme that
+            mmengine knows (``openmmlab://...``), which mmengine opens.
+        map_location: Of ``torch.load``.
+
+    Raises:
+        FileNotFoundError, ConnectionError: As of :func:`find`.
+        ValueError: The file is damaged, or holds more than tensors and
+            numbers; or as of :func:`find`.
+    """
+    if '://' in source and not source.startswith((*FINDERS, *WEB)):
+        with mmengine_history():
+            return drop_code(
+                CheckpointLoader.load_checkpoint(source, map_location))
+    return open_checkpoint(source, map_location)
+
+
+def open_checkpoint(filename: str, map_location: Any = None) -> Any:
+    """Opens what :func:`find` takes, for mmengine's loaders."""
+    path, allowed = find(filename), _history_types()
+    try:
+        content = load_tensors(str(path), map_location, allowed)
+    except Exception as error:
+        if not _is_damage(error):
+            raise
+        raise ValueError(_explain(path, error)) from error
+    return drop_code(content)
+
+
+def _is_damage(error: Exception) -> bool:
+    """Whether the content of the file is the reason; not memory, permissions,
+    a device, or a name that this version of torch lacks."""
+    if isinstance(error, OSError):
+        return error.errno == errno.EINVAL  # a seek outside of a cut file
+    if isinstance(error, RuntimeError):
+        return DAMAGED.match(str(error)) is not None
+    return not isinstance(error, (
+        MemoryError, AttributeError, ImportError, NameError))
+
+
+def _explain(path: Path, error: Exception) -> str:
+    wanted = REFUSED.search(str(error))
+    if wanted and isinstance(error, (pickle.UnpicklingError, RuntimeError)):
+        return (
+            f'{path} is refused: it needs more than tensors and numbers '
+            f'({wanted[0][:200]}), which could run code from the file. Ask '
+            'its author for a plain state dict, or, where you trust it as you '
+            'trust a program, re-save it: torch.save(torch.load(path, '
+            "weights_only=False)['state_dict'], new_path)")
+    return (f'{path} is damaged or no checkpoint, {path.stat().st_size} bytes '
+            f'({first_line(error)}): remove {path.resolve()} and download or '
+            'copy it again')
+
+
+def first_line(error: BaseException) -> str:
+    return (str(error) or repr(error)).splitlines()[0][:300]
+
+
+def mmengine_history() -> ContextManager[None]:
+    """Lets ``torch.load(weights_only=True)`` open mmengine's checkpoints.
+
+    mmengine 0.10.7 stores training curves as ``HistoryBuffer`` objects around
+    NumPy arrays, and metrics as NumPy numbers, which torch refuses. These few
+    classes only hold numbers.
+    """
+    return allowed_globals(_history_types())
+
+
+@functools.lru_cache(maxsize=None)
+def _history_types() -> Dict[str, Any]:
+    functions = {'_reconstruct': np.array(0).__reduce__()[0],
+                 'scalar': np.float64(0).__reduce__()[0]}
+    numbers = np.typecodes['AllInteger'] + np.typecodes['AllFloat'] + '?'
+    types = [HistoryBuffer, np.ndarray, np.dtype,
+             *(type(np.dtype(code)) for code in numbers)]
+    return {
+        **{f'{kind.__module__}.{kind.__qualname__}': kind for kind in types},
+        # NumPy 2 writes the module as numpy._core, NumPy 1 as numpy.core.
+        **{f'numpy.{core}.multiarray.{name}': function
+           for name, function in functions.items()
+           for core in ('_core', 'core')},
+        'builtins.getattr': _history_method}
+
+
+def _history_method(owner: Any, name: str) -> Any:
+    """Restricted ``getattr`` for the method names in a pickled HistoryBuffer;
+    the builtin would give access to any attribute."""
+    if owner is HistoryBuffer and name in ('min', 'max', 'mean', 'current'):
+        return getattr(owner, name)
+    raise pickle.UnpicklingError(f'getattr({owner!r}, {name!r}) is refused')
+
+
+def drop_code(checkpoint: Any) -> Any:
+    """Removes the program that mmengine would run when it resumes.
+
+    That is the config as text in ``meta['config']``, where old versions kept
+    it; ``meta['cfg']`` of current ones is not run.
+    """
+    meta = checkpoint.get('meta') if isinstance(checkpoint, dict) else None
+    if isinstance(meta, dict) and 'config' in meta:
+        del meta['config']
+        print_log('removed meta.config from the checkpoint: mmengine would '
+                  'run it as a program', logger='current')
+    return checkpoint
+
+
+def force_weights_only() -> None:
+    """Makes every ``torch.load`` of this process and its children refuse
+    code, whoever calls it, and mmengine open files and URLs as
+    :func:`read_checkpoint` does; unless the user has told torch otherwise."""
+    if _is_set('TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD'):
+        print_log(
+            'TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD is set: loaders of other '
+            'packages may run code from checkpoints', logger='current',
+            level=logging.WARNING)
+    else:
+        os.environ['TORCH_FORCE_WEIGHTS_ONLY_LOAD'] = '1'
+        CheckpointLoader.register_scheme(
+            ['', *WEB], open_checkpoint, force=True)
+
+
+def _is_set(variable: str) -> bool:
+    """As torch reads it."""
+    return os.environ.get(variable, '').lower() in ('1', 'y', 'yes', 'true')
+
+
+def to_plain(value: Any) -> Any:
+    """The same in tensors, numbers, strings, lists, tuples and dicts.
+
+    Args:
+        value: Of any type. A function of a dict is left out, such as that of
+            OneCycleLR, which has it from its config; what else cannot be
+            expressed becomes its ``repr``.
+    """
+    if isinstance(value, torch.Tensor):
+        return value.detach().cpu()
+    if isinstance(value, HistoryBuffer):
+        log, count = map(torch.from_numpy, value.data)
+        return dict(log=log, count=count, max_length=value.max_length)
+    if isinstance(value, BaseDataElement):
+        value = dict(value.all_items())
+    if isinstance(value, Mapping):
+        return {to_plain(key): to_plain(item)
+                for key, item in value.items() if not isroutine(item)}
+    if isinstance(value, (list, tuple)):
+        items = map(to_plain, value)
+        return tuple(items) if isinstance(value, tuple) else list(items)
+    if isinstance(value, np.ndarray):
+        if value.dtype.kind in 'biufc':
+            return torch.from_numpy(value.copy())
+        return to_plain(value.tolist())  # strings, objects
+    if isinstance(value, np.generic):
+        return to_plain(value.item())
+    for kind in (bool, int, float, str):  # not a class derived from them
+        if isinstance(value, kind):
+            return kind(value)
+    if value is None:
+        return None
+    for name in ('tensor', 'masks'):  # of mmdet's boxes and masks
+        if hasattr(value, name):
+            return to_plain(getattr(value, name))
+    return repr(value)
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """Yields a path to write to, which gets the name ``path`` when it is
+    complete and on the disk, and is removed after an error."""
+    scratch = path.with_name(f'.{path.name}.part')
+    try:
+        yield scratch
+        with open(scratch, 'r+b') as file:
+            os.fsync(file.fileno())
+        os.replace(scratch, path)
+    except BaseException:
+        scratch.unlink(missing_ok=True)
+        raise
