@@ -193,7 +193,7 @@ train_dataloader = dict(sampler=dict(type='DefaultSampler'))
 val_dataloader = dict(dataset=dict(
     _delete_=True, type='RepeatDataset', times=8,
     dataset={{{{_base_.val_dataloader.dataset}}}}))
-train_cfg = dict(_delete_=True, by_epoch=True, max_epochs=2, val_begin=2)
+train_cfg = dict(_delete_=True, by_epoch=True, max_epochs=4, val_interval=2)
 log_processor = dict(by_epoch=True)
 default_hooks = dict(logger=dict(interval=1),
                      checkpoint=dict(by_epoch=False, interval=4))
@@ -213,8 +213,8 @@ class StrikingHook(Hook):
 
 @pytest.fixture(scope='module')
 def epochs(config):
-    """Arguments of a run of two epochs of three iterations, whose second
-    process gets SIGTERM in the validation, and what it prints."""
+    """Arguments of a run of four epochs of three iterations, whose second
+    process gets SIGTERM in the first validation, and what it prints."""
     folder = config.parent / 'epochs'
     folder.mkdir()
     (folder / 'striking.py').write_text(STRIKING)
@@ -234,10 +234,11 @@ def test_a_network_of_fewer_stages(epochs):
 
 
 def test_sigterm_in_a_validation(epochs):
-    """Of 20 batches in each process, at the tenth."""
+    """The validation is finished, and the next step at which the processes
+    ask each other is the last."""
     arguments, output = epochs
-    assert f'SIGTERM: saved {arguments[-1]}/iter_6.pth' in output
-    assert re.findall(r'Epoch\(val\) \[2\]\[ *(\d+)/20\]', output)[-1] == '10'
+    assert f'SIGTERM: saved {arguments[-1]}/iter_10.pth' in output
+    assert re.findall(r'Epoch\(val\) \[2\]\[ *(\d+)/20\]', output)[-1] == '20'
 
 
 def test_fewer_processes(epochs):
@@ -245,7 +246,8 @@ def test_fewer_processes(epochs):
     arguments, _ = epochs
     path = arguments[-1] / 'iter_4.pth'
     assert read_checkpoint(str(path))['meta']['epoch'] == 1
-    output = call(*arguments, '--resume', path)
+    output = call(*arguments, '--resume', path, '--cfg-options',
+                  'train_cfg.max_epochs=2')
     (said, ) = [line for line in output.splitlines() if 'world_size' in line]
     assert 'batches 3 -> 6, world_size 2 -> 1): resuming at the beginning of ' \
         'epoch 2' in said

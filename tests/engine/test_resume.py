@@ -7,14 +7,14 @@ import sys
 import threading
 from fnmatch import fnmatch
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
 from conftest import ROOT
 from mmengine.config import Config
 from mmengine.evaluator import BaseMetric
-from mmengine.registry import DATASETS, METRICS, MODELS
+from mmengine.hooks import Hook
+from mmengine.registry import DATASETS, HOOKS, METRICS, MODELS
 from mmengine.runner import Runner
 from torch import nn
 from torch.utils.data import Dataset
@@ -27,7 +27,6 @@ from mmiformer.kit.resume import (
     prepare_resume,
 )
 from mmiformer.kit.resume.choose import find_newest
-from mmiformer.kit.resume.runner import _ResumeHook
 
 
 @DATASETS.register_module()
@@ -285,18 +284,35 @@ def test_sigterm_waits_for_the_step_of_accumulated_gradients(
     assert torch.equal(resumed.model.weight, whole.model.weight)
 
 
-def test_processes_ask_each_other_in_common_batches_alone(monkeypatch):
-    """One of them has 10 batches to validate, another 9."""
-    steps = []
-    hook, asking = _ResumeHook(), SimpleNamespace(
-        val_dataloader=range(10), iter=4,
-        stop_if_terminated=lambda done, step: steps.append((done, step)))
-    monkeypatch.setattr('mmiformer.kit.resume.runner.all_reduce',
-                        lambda batches, op: batches.clamp_(max=9))
-    hook.before_val(asking)
-    for batch in range(10):
-        hook.after_val_iter(asking, batch)
-    assert steps == [(4, step) for step in range(1, 10)]
+@HOOKS.register_module()
+class TerminateInVal(Hook):
+    """The process gets SIGTERM in its first validation."""
+
+    def after_val_iter(self, runner, batch_idx, data_batch=None,
+                       outputs=None):
+        if batch_idx == 0 and runner.epoch == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_sigterm_in_a_validation_waits_for_the_next_step(tmp_path):
+    """EMAHook has the averaged weights in the model until it ends."""
+    loader = config(tmp_path).train_dataloader
+    more = dict(val_cfg={}, val_evaluator=dict(type='Constant'),
+                val_dataloader=dict(loader, batch_size=7))
+    ema = dict(type='EMAHook', momentum=0.5)
+    path = cut(tmp_path / 'cut', None, **more,
+               custom_hooks=[ema, dict(type='TerminateInVal')])
+    assert path == str(tmp_path / 'cut/iter_5.pth')
+    run(tmp_path / 'cut', resumed=True, **more, custom_hooks=[ema])
+    run(tmp_path / 'whole', **more, custom_hooks=[ema])
+    resumed, whole = (
+        torch.load(tmp_path / name / 'epoch_2.pth', weights_only=True)
+        for name in ('cut', 'whole'))
+    for key in ('state_dict', 'ema_state_dict'):
+        assert resumed[key] == whole[key]
+    assert whole['state_dict']['weight'] != whole['ema_state_dict'][
+        'module.weight']
+    assert resumed['optimizer'] == whole['optimizer']
 
 
 def test_checkpoints_of_sigterm_do_not_accumulate(tmp_path):

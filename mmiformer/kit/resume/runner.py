@@ -28,7 +28,7 @@ from .sampler import (
 )
 from .schedule import read_schedules, saved_states
 
-SIGTERM_POLL_INTERVAL = 10  # iterations or batches between all-reduces
+SIGTERM_POLL_INTERVAL = 10  # iterations between all-reduces
 OTHER = ('; to start from its weights, use --cfg-options load_from=... instead '
          'of --resume')
 
@@ -46,7 +46,8 @@ class ResumableRunner(Runner):
     in the data, and are written whole or not at all. Loading resumes at the
     next batch, without reading those before it; a validation that was due
     when the checkpoint was written is run first. SIGTERM saves a checkpoint
-    after the optimizer's next step and exits with status 143.
+    after the optimizer's next step, not within a validation, and exits with
+    status 143.
 
     ``tools/train.py`` uses it; for any other tool of OpenMMLab put
     ``runner_type = 'mmiformer.ResumableRunner'`` in the config.
@@ -54,7 +55,6 @@ class ResumableRunner(Runner):
 
     _meta: Optional[dict] = None  # of the checkpoint that was loaded
     _saved_schedulers: Union[None, list, dict] = None  # likewise
-    _rng_before_val: Optional[dict] = None
     _epoch_start: Tuple[int, int] = (0, 0)  # epoch, iterations before it
     _skipped = 0  # batches of the first epoch after resuming
     _epoch_was_cut = False  # by SIGTERM, whether or not it starts again
@@ -97,10 +97,10 @@ class ResumableRunner(Runner):
             self._postponed = partial(self.save_checkpoint, out_dir, filename,
                                       *args, meta=meta, **kwargs)
             return
-        if self._rng_before_val and meta.get('sigterm'):
-            rng = self._rng_before_val  # the validation will be repeated
-        elif self._rng_before_val:  # CheckpointHook saves when it is done
-            meta['validated'] = True
+        # CheckpointHook saves before the loop counts an iteration or epoch,
+        # and once more after its validation.
+        meta['validated'] = (
+            meta.get('epoch'), meta.get('iter')) == (self.epoch, self.iter)
         meta['rng'] = all_gather_object(rng)
         kwargs.update(meta=meta, save_optimizer=save_optimizer)
         if not is_main_process():
@@ -203,16 +203,15 @@ class ResumableRunner(Runner):
             training_flag().value = False
             signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
 
-    def stop_if_terminated(self, done: int, step: int) -> None:
+    def stop_if_terminated(self, done: int) -> None:
         """Saves and exits if a process of the run got SIGTERM.
 
         Args:
             done: Iterations that are complete.
-            step: Counts the calls, alike in all processes.
         """
         if not self.distributed:
             self._stopping = self._terminated
-        elif not self._stopping and step % SIGTERM_POLL_INTERVAL == 0:
+        elif not self._stopping and done % SIGTERM_POLL_INTERVAL == 0:
             flag = torch.tensor(int(self._terminated))
             all_reduce(flag, 'max')  # all save together, or wait forever
             self._stopping = bool(flag)
@@ -339,8 +338,6 @@ class _ResumeHook(Hook):
 
     priority = 'LOWEST'
 
-    _common_batches = 0  # of the validation, in every process
-
     def before_train(self, runner: ResumableRunner) -> None:
         if runner.iter:
             runner.restore_position()
@@ -352,21 +349,9 @@ class _ResumeHook(Hook):
     def after_train_iter(self, runner, batch_idx, data_batch=None,
                          outputs=None) -> None:
         runner.save_postponed(runner.iter + 1)
-        runner.stop_if_terminated(runner.iter + 1, runner.iter + 1)
-
-    def before_val(self, runner) -> None:
-        runner._rng_before_val = get_rng_state()
-        batches = torch.tensor(len(runner.val_dataloader))
-        all_reduce(batches, 'min')
-        self._common_batches = int(batches)
-
-    def after_val_iter(self, runner, batch_idx, data_batch=None,
-                       outputs=None) -> None:
-        if batch_idx < self._common_batches:  # which every process has
-            runner.stop_if_terminated(runner.iter, batch_idx + 1)
+        runner.stop_if_terminated(runner.iter + 1)
 
     def after_val(self, runner) -> None:
-        runner._rng_before_val = None
         runner.save_postponed(runner.iter)  # if the run stops early
 
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
