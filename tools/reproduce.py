@@ -1,10 +1,10 @@
-"""Reproduces a row of the paper: trains, tests and compares.
+"""Reproduces a result of the paper: trains, tests and compares.
 
     tools/reproduce.py coco/iformer_s [--dry-run]
     tools/reproduce.py coco/iformer_s --checkpoint epoch_12.pth
 
-Exit status: 0 the row is reproduced, 1 it is not, 2 the run could not start or
-broke. The same command again resumes.
+Exit status: 0 the result is reproduced, 1 it is not, 2 the run could not start
+or broke. The same command again resumes.
 """
 import argparse
 import shlex
@@ -14,86 +14,137 @@ import sys
 import traceback
 import warnings
 from pathlib import Path
+from typing import List
 
-from mmiformer.paper.curves import MILESTONES
-from mmiformer.paper.reproduce import Run, reproduce
-from mmiformer.paper.rows import ROWS
+from mmiformer.config import add_cfg_options, load_config
+from mmiformer.paper.curves import METRIC
+from mmiformer.paper.logs import find_metrics, last_metrics
+from mmiformer.paper.targets import TARGETS
+from mmiformer.paper.verdict import describe_progress, judge
 
-ROOT = Path(__file__).resolve().parents[1]
+TOOLS = Path(__file__).resolve().parent
 
 
 def parse_args() -> argparse.Namespace:
     rows = '\n'.join(f'  {name:<23}' + ', '.join(
-        f'{metric} {value}' for metric, value in row.expected.items())
-        + f' ({row.source})' + (row.note and f'; {row.note}')
-        for name, row in ROWS.items())
+        f'{metric} {value}' for metric, value in target.expected.items())
+        + f' ({target.source})' + (target.note and f'; {target.note}')
+        for name, target in TARGETS.items())
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=f'rows:\n{rows}',
         formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('row', choices=ROWS, metavar='ROW', help='see below')
+    parser.add_argument('row', choices=TARGETS, metavar='ROW',
+                        help='see below')
     parser.add_argument('--checkpoint', help='test this one, train nothing')
     parser.add_argument('--dry-run', action='store_true',
-                        help='print the plan only')
+                        help='print the commands only')
     parser.add_argument(
-        '--work-dir', type=Path, help='for report, logs and checkpoints; by '
-        'default work_dirs/reproduce/ and the row')
-    parser.add_argument('--gpus', type=int, help='by default as many as the '
-                        'row was made on, or as there are; 0 is the CPU')
+        '--work-dir', type=Path, help='for logs and checkpoints; by default '
+        'work_dirs/reproduce/ and the row')
     parser.add_argument('--cfg-options', nargs='+', default=[],
                         metavar='KEY=VALUE', help='override settings')
     args = parser.parse_args()
-    if args.gpus is not None and args.gpus < 0:
-        parser.error(f'--gpus {args.gpus}: give 0 (the CPU) or more')
+    args.work_dir = args.work_dir or Path('work_dirs', 'reproduce', args.row)
     return args
 
 
-def show(run: Run) -> None:
-    row = run.row
-    print(f'{run.name}: {row.config} on '
-          + (f'{run.gpus} GPU(s)' if run.gpus else 'the CPU')
-          + f', into {run.work_dir}')
-    if row.note:
-        print(f'note: {row.note}')
-    for metric, value in row.expected.items():
-        print(f'expected ({row.source}): {metric} {value} points, less at '
-              f'most {row.tolerance}')
-    if run.curve:
-        print(f"the authors' curve ({row.curve}): top-1 " + ', '.join(
-            f'{reached.top1:.2f} after {epoch}'
-            for epoch, reached in run.curve.items()
-            if epoch in MILESTONES or epoch == len(run.curve)) + ' epochs')
-    for epoch in run.progress()[-1:]:
-        print(run.describe(epoch))
-    for warning in run.warnings():
-        print(f'warning: {warning}')
-    for command in run.commands:
+def parse_options(options: List[str]) -> dict:
+    """Reads ``KEY=VALUE`` strings as the two commands do."""
+    for option in options:
+        if '=' not in option:
+            raise ValueError(f'--cfg-options {option}: expected KEY=VALUE')
+    parser = argparse.ArgumentParser()
+    add_cfg_options(parser)
+    return parser.parse_args(['--cfg-options', *options]).cfg_options
+
+
+def call(command: List[str]) -> None:
+    """Runs a command. If this process is interrupted, the command gets SIGTERM
+    and may save before it ends.
+
+    Raises:
+        subprocess.CalledProcessError: It failed.
+    """
+    process = subprocess.Popen(command)
+    try:
+        process.wait()
+    finally:
+        process.terminate()  # does nothing if it has ended
+        process.wait()
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, command)
+
+
+def reproduce(args: argparse.Namespace) -> int:
+    """Prints the plan, follows it, and returns the exit status."""
+    target = TARGETS[args.row].for_checkpoint(args.checkpoint)
+    train_dir, test_dir = args.work_dir / 'train', args.work_dir / 'test'
+    config = str(TOOLS.parent / 'configs' / target.config)
+    options = [f'randomness.seed={target.seed}', *target.options,
+               *args.cfg_options]
+    cfg = load_config(config, parse_options(options))
+    train = [sys.executable, str(TOOLS / 'train.py'), config, '--work-dir',
+             str(train_dir), '--resume', '--cfg-options', *options]
+    loop, batch = cfg.train_cfg, cfg.train_dataloader.batch_size
+    last = train_dir / (f'epoch_{loop.max_epochs}.pth' if 'max_epochs' in loop
+                        else f'iter_{loop.max_iters}.pth')
+    trains = not args.checkpoint and not last.is_file()
+
+    def test() -> List[str]:
+        """The test of what was given, of the best epoch, as the authors chose
+        theirs, or of the last checkpoint."""
+        tested = args.checkpoint or last
+        if target.curve and not args.checkpoint:
+            tested = train_dir / f'best_{METRIC.replace("/", "_")}_epoch_*.pth'
+            # A training that was killed between two files leaves both.
+            tested = max(train_dir.glob(tested.name), default=tested,
+                         key=lambda path: path.stat().st_mtime)
+        return [sys.executable, str(TOOLS / 'test.py'), config, str(tested),
+                '--work-dir', str(test_dir), '--cfg-options', *options]
+
+    if target.note:
+        print(f'note: {target.note}')
+    for metric, value in target.expected.items():
+        print(f'expected ({target.source}): {metric} {value} points, less at '
+              f'most {target.tolerance:g}')
+    if trains and batch != (base := cfg.auto_scale_lr.base_batch_size):
+        train.insert(6, '--auto-scale-lr')
+        print(f'warning: {batch} images per iteration instead of {base}: the '
+              f'learning rate is scaled by {batch / base:g}' + (
+                  f', and {batch / base:.0%} of the images are seen'
+                  if 'max_iters' in loop else ''))
+    for command in [train, test()] if trains else [test()]:
         print(f'$ {shlex.join(command)}', flush=True)
+
+    tests = len(find_metrics(test_dir))
+    if not args.dry_run:
+        if trains:
+            call(train)
+        call(test())
+        if len(find_metrics(test_dir)) == tests:
+            raise FileNotFoundError(f'the test wrote no metrics: {test_dir}')
+    if not args.checkpoint:
+        for line in describe_progress(target, train_dir):
+            print(line)
+    if args.dry_run:
+        return 0
+    verdicts = judge(target, last_metrics(test_dir))
+    for verdict in verdicts:
+        print(verdict.describe())
+    return int(not all(verdict.passed for verdict in verdicts))
 
 
 def main() -> int:
-    warnings.filterwarnings('ignore')  # of the packages around us
-    args = parse_args()
+    warnings.filterwarnings('ignore')  # they are of the packages around us
     try:
-        run = Run(
-            args.row, ROWS[args.row], ROOT,
-            args.work_dir or Path('work_dirs', 'reproduce', args.row),
-            args.checkpoint, args.gpus, tuple(args.cfg_options))
-        show(run)
-        if args.dry_run:
-            return 0
-        report = reproduce(run, shlex.join(sys.argv))
+        return reproduce(parse_args())
     except (ValueError, FileNotFoundError) as error:
         print(f'error: {error}', file=sys.stderr)
-        return 2
     except subprocess.CalledProcessError as error:
         print(f'error: this failed, see above:\n  {shlex.join(error.cmd)}\n'
               'fix the cause, and run the same command again to resume',
               file=sys.stderr)
-        return 2
-    print('\n' + (run.work_dir / 'report.md').read_text())
-    print(f'written: {run.work_dir}/report.md, report.json'
-          + ('' if args.checkpoint else ', curve.png'))
-    return int(report['verdict'] == 'FAIL')
+    return 2
 
 
 if __name__ == '__main__':

@@ -10,7 +10,6 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 from torch import Tensor
 
-from .curves import Epoch
 from .logs import read_scalars, to_points
 from .spectrum import relative_log_amplitude
 
@@ -194,31 +193,5 @@ def draw_curves(path: Path, runs: Dict[str, Tuple[Path, Dict[str, str]]]
         lines = [*ax.get_lines(), *right.get_lines()]
         ax.legend(handles=lines, loc='upper center', ncol=len(lines),
                   bbox_to_anchor=(0.5, -0.15), frameon=False)
-    figure.tight_layout()
-    figure.savefig(path, dpi=100)
-
-
-def draw_learning(path: Path, title: str,
-                  curves: Dict[str, Dict[int, Epoch]]) -> None:
-    """Saves top-1 and training loss of several trainings by their epochs.
-
-    Args:
-        path: PNG file.
-        title: Above the picture.
-        curves: The epochs of each training, by its name.
-    """
-    figure = Figure(figsize=(11, 3.8))
-    panels = dict(zip(Epoch._fields, figure.subplots(1, 2)))
-    for name, epochs in curves.items():
-        for what, ax in panels.items():
-            values = {epoch: getattr(reached, what)
-                      for epoch, reached in epochs.items()
-                      if getattr(reached, what) is not None}
-            ax.plot([*values], [*values.values()], marker='.', markersize=3,
-                    label=name)
-    panels['top1'].set(xlabel='epoch', ylabel='top-1, %')
-    panels['loss'].set(xlabel='epoch', ylabel='training loss')
-    panels['top1'].legend(frameon=False)
-    figure.suptitle(title)
     figure.tight_layout()
     figure.savefig(path, dpi=100)
