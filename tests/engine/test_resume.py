@@ -256,6 +256,22 @@ def test_sigterm_saves_first(iteration, by_epoch, tmp_path):
     assert resumed.iter == whole.iter == 8
 
 
+def test_a_second_sigterm_does_not_wait(tmp_path, monkeypatch):
+    """But a launcher's copy of the first, right after it, is not one."""
+    def repeat(runner):
+        terminate_at(1)(runner)
+        terminate_at(1)(runner)
+
+    for echo, saved in ((5, ['iter_2.pth']), (0, [])):
+        monkeypatch.setattr(
+            'mmiformer.kit.resume.runner.SIGTERM_ECHO', echo)
+        with pytest.raises(SystemExit) as error:
+            run(tmp_path / str(echo), hook=repeat)
+        assert error.value.code == 143
+        assert [path.name for path in tmp_path.glob(f'{echo}/*.pth')] == saved
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
 @pytest.mark.parametrize('schedule', [
     dict(type='OneCycleLR', eta_max=0.4, total_steps=8, by_epoch=False),
     dict(type='CosineRestartLR', periods=[3, 5], restart_weights=[1, 0.5],

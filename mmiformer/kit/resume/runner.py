@@ -2,6 +2,7 @@
 import signal
 import sys
 import threading
+import time
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -29,6 +30,7 @@ from .sampler import (
 from .schedule import read_schedules, saved_states
 
 SIGTERM_POLL_INTERVAL = 10  # iterations between all-reduces
+SIGTERM_ECHO = 5  # seconds in which scheduler and launcher each send one
 OTHER = ('; to start from its weights, use --cfg-options load_from=... instead '
          'of --resume')
 
@@ -47,7 +49,7 @@ class ResumableRunner(Runner):
     next batch, without reading those before it; a validation that was due
     when the checkpoint was written is run first. SIGTERM saves a checkpoint
     after the optimizer's next step, not within a validation, and exits with
-    status 143.
+    status 143; a second one, 5 seconds later, exits at once.
 
     ``tools/train.py`` uses it; for any other tool of OpenMMLab put
     ``runner_type = 'mmiformer.ResumableRunner'`` in the config.
@@ -58,7 +60,7 @@ class ResumableRunner(Runner):
     _epoch_start: Tuple[int, int] = (0, 0)  # epoch, iterations before it
     _skipped = 0  # batches of the first epoch after resuming
     _epoch_was_cut = False  # by SIGTERM, whether or not it starts again
-    _terminated = False  # this process got SIGTERM
+    _terminated: Optional[float] = None  # when this process got SIGTERM
     _stopping = False  # any did
     _temporary: Optional[Path] = None  # saved on SIGTERM, superseded later
     _postponed: Optional[partial] = None  # a checkpoint to be saved
@@ -193,7 +195,11 @@ class ResumableRunner(Runner):
             return
 
         def remember(number, frame) -> None:
-            self._terminated = True
+            if not self._terminated:
+                self._terminated = time.monotonic()
+            elif time.monotonic() - self._terminated > SIGTERM_ECHO:
+                signal.signal(signal.SIGTERM, signal.SIG_DFL)
+                sys.exit(128 + signal.SIGTERM)
 
         before = signal.signal(signal.SIGTERM, remember)
         training_flag().value = True
@@ -210,9 +216,9 @@ class ResumableRunner(Runner):
             done: Iterations that are complete.
         """
         if not self.distributed:
-            self._stopping = self._terminated
+            self._stopping = self._terminated is not None
         elif not self._stopping and done % SIGTERM_POLL_INTERVAL == 0:
-            flag = torch.tensor(int(self._terminated))
+            flag = torch.tensor(int(self._terminated is not None))
             all_reduce(flag, 'max')  # all save together, or wait forever
             self._stopping = bool(flag)
         if not self._stopping or self._accumulated():
