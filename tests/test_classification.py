@@ -1,5 +1,4 @@
 """Classification through mmpretrain: the released networks, head included."""
-import shutil
 from types import SimpleNamespace
 
 import numpy as np
@@ -118,14 +117,9 @@ def trained(configs, tmp_path_factory):
 
 @pytest.mark.slow
 def test_a_classifier_is_tested_and_drawn(trained):
-    """Also images of one name, in the folders of two classes."""
-    for name in ('circle', 'square'):
-        folder = trained / 'data/shapes/crops/validation' / name
-        shutil.copy(min(folder.glob('*.jpg')), folder / 'same.jpg')
     text = call('test.py', 'small.py', 'epoch_1.pth', '--show-dir', 'shown',
                 '--out', 'found.pkl', cwd=trained)
     assert 'accuracy/top1' in text
     crops = list(trained.glob('data/shapes/crops/validation/*/*.jpg'))
     assert len(list(trained.glob('**/shown/**/*.png'))) == len(crops)
-    assert [*trained.glob('**/shown/**/square_same*.png')]
     assert (trained / 'found.pkl').is_file()

@@ -244,6 +244,27 @@ def test_segmentation_test_sizes(name, size, configs):
     assert results['img'].shape[:2] == size
 
 
+@pytest.mark.parametrize('name', ['1x', '3x_ms', 'custom', 'nuclei', 'shapes'])
+def test_boxes_are_merged_at_the_test_size(name, configs):
+    """Of the image first, whose ground truth the evaluators read."""
+    cfg = load_in_scope(configs / f'mask_rcnn/iformer_s_{name}.py')
+    (resize, ), _, flips, _ = cfg.tta_pipeline[-1].transforms
+    assert resize == cfg.test_dataloader.dataset.pipeline[1]
+    assert [flip.prob for flip in flips] == [0., 1.]
+
+
+@pytest.mark.parametrize('name', [
+    'fpn_ade20k/iformer_s_80k', 'fpn_ade20k/iformer_s_custom',
+    'fpn_ade20k/iformer_s_shapes', 'fpn_camvid/iformer_s'])
+def test_tta_reads_the_labels_as_the_test_does(name, configs):
+    cfg = load_in_scope(configs / f'{name}.py')
+    plain, augmented = (
+        [step for step in steps if step.type == 'LoadAnnotations']
+        for steps in (cfg.test_dataloader.dataset.pipeline,
+                      sum(cfg.tta_pipeline[-1].transforms, [])))
+    assert plain == augmented and len(plain) == 1
+
+
 @pytest.mark.parametrize('name', ['fpn_ade20k/iformer_s_80k',
                                   'upernet_ade20k/iformer_s_160k'])
 def test_multi_scale_test_scales_the_test_size(name, configs):

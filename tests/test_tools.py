@@ -2,13 +2,10 @@
 import json
 import os
 import pickle
-import re
-import shutil
 import subprocess
 import sys
 
 import cv2
-import numpy as np
 import pytest
 import torch
 from conftest import ROOT, call, refusal
@@ -19,7 +16,6 @@ from torch.distributed.elastic.utils.distributed import get_free_port
 from mmiformer.checkpoint import read_checkpoint
 from mmiformer.config import load_config
 from mmiformer.kit.inference import class_names, load_model
-from mmiformer.kit.tta import use_tta
 from mmiformer.registry import BACKBONES
 
 
@@ -68,66 +64,6 @@ def test_train_then_test(kind, metric, small, tmp_path):
     assert len(drawn) == 5
 
 
-@pytest.fixture
-def folders(small, tmp_path):
-    """The shapes, with the first two images also as 0.jpg of two folders."""
-    root = tmp_path / 'data'
-    shutil.copytree(small['seg'].parent / 'shapes', root)
-    path = root / 'annotations/instances_validation.json'
-    coco = json.loads(path.read_text())
-    for number, folder in enumerate(('day', 'night')):
-        for kind, suffix in (('images', 'jpg'), ('annotations', 'png')):
-            split = root / kind / 'validation'
-            (split / folder).mkdir()
-            shutil.copy(split / f'0000{number}.{suffix}',
-                        split / folder / f'0.{suffix}')
-        coco['images'].append(dict(coco['images'][number], id=10 + number,
-                                   file_name=f'{folder}/0.jpg'))
-        coco['annotations'] += [
-            dict(a, id=1000 * (number + 1) + a['id'], image_id=10 + number)
-            for a in coco['annotations'] if a['image_id'] == number]
-    path.write_text(json.dumps(coco))
-    return root
-
-
-@pytest.mark.parametrize('kind', ['seg', 'det'])
-def test_images_of_one_name_do_not_overwrite_each_other(
-        kind, small, folders, tmp_path):
-    options = [f'test_dataloader.dataset.data_root={folders}/']
-    if kind == 'det':
-        options.append('test_evaluator.ann_file='
-                       f'{folders}/annotations/instances_validation.json')
-    call('test.py', small[kind], small[f'{kind}_weights'], '--work-dir',
-         tmp_path, '--out', tmp_path / 'out.pkl', '--show-dir',
-         tmp_path / 'shown', '--cfg-options', *options)
-    kept = [path for path in (tmp_path / 'shown').rglob('*.*')
-            if path.suffix in ('.png', '.jpg')]
-    if kind == 'seg':
-        kept += (tmp_path / 'out.pkl').glob('*.png')
-    assert len(kept) == 7 * (1 + (kind == 'seg'))
-    names = ('00000', '00001')
-    for same, own in zip(('day_0', 'night_0'), names):
-        copies = [path for path in kept if same in path.name]
-        assert copies
-        for path in copies:
-            difference = {name: np.abs(read(path) - read(next(
-                other for other in kept if other.parent == path.parent
-                and unnumbered(other) == unnumbered(path).replace(same, name)
-            ))).mean() for name in names}
-            # mmdet draws in colours at random; maps are the same.
-            assert min(difference, key=difference.get) == own
-            assert kind == 'det' or difference[own] == 0
-
-
-def unnumbered(path):
-    """A drawing's name without its step, which the forks count."""
-    return re.sub(r'(?<=\.jpg)_\d+', '', path.name)
-
-
-def read(path):
-    return cv2.imread(str(path)).astype(float)
-
-
 def test_images_without_maps(small, tmp_path):
     call('test.py', small['seg'], small['seg_weights'], '--work-dir', tmp_path,
          '--out', tmp_path / 'out', '--cfg-options',
@@ -162,14 +98,12 @@ def test_tta(kind, metric, small, tmp_path):
     assert metric in metrics and 'coco/segm_mAP' not in metrics
 
 
-def test_tta_with_the_default_keys(small):
-    cfg = load_config(small['det'])
-    del cfg.test_dataloader.dataset.pipeline[-1]['meta_keys']
-    use_tta(cfg)
-    assert 'meta_keys' not in cfg.tta_pipeline[-1].transforms[-1][0]
-    cfg = Config(dict(test_dataloader=dict(dataset={}), model={}))
-    with pytest.raises(ValueError, match='tta_pipeline'):
-        use_tta(cfg)
+@pytest.mark.parametrize('name', ['tta_model', 'tta_pipeline'])
+def test_tta_needs_it_in_the_config(name, small, tmp_path):
+    config = tmp_path / 'without.py'
+    config.write_text(f"_base_ = {str(small['det'])!r}\n{name} = None\n")
+    error = refusal('test.py', config, small['det_weights'], '--tta')
+    assert '--tta' in error and name in error and '\n' not in error
 
 
 PLAIN = '''
@@ -251,7 +185,28 @@ def test_a_checkpoint_of_another_head_is_refused(small, tmp_path):
     output = refusal('test.py', small['seg'], small['det_weights'],
                      '--work-dir', tmp_path)
     assert output.startswith(f'error: {small["det_weights"]}')
-    assert 'roi_head' in output and len(output) < 1000
+    assert 'decode_head' in output and len(output) < 1000
+
+
+@pytest.mark.parametrize('lacks', [False, True])
+def test_a_checkpoint_may_have_more_but_not_less(lacks, small, tmp_path):
+    checkpoint = read_checkpoint(str(small['seg_weights']))
+    state = checkpoint['state_dict']
+    state['auxiliary_head.conv_seg.bias'] = torch.zeros(3)
+    state['decode_head.spare'] = torch.zeros(1)
+    if lacks:
+        del state['decode_head.conv_seg.bias']
+    torch.save(checkpoint, tmp_path / 'more.pth')
+    run = refusal if lacks else call
+    text = run('test.py', small['seg'], tmp_path / 'more.pth', '--work-dir',
+               tmp_path)
+    if lacks:
+        assert 'decode_head.conv_seg.bias' in text
+        assert 'auxiliary_head' not in text
+    else:
+        assert 'mIoU' in text
+        line, = (line for line in text.splitlines() if 'ignored 2' in line)
+        assert 'decode_head.spare' in line or 'auxiliary_head' in line
 
 
 def test_auto_scale_lr(small):

@@ -6,9 +6,13 @@ import argparse
 import sys
 import textwrap
 from pathlib import Path
+from typing import Any
 
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
+from mmengine.logging import print_log
+from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.runner import Runner
+from torch import nn
 
 from mmiformer.checkpoint import force_weights_only
 from mmiformer.config import (
@@ -20,8 +24,6 @@ from mmiformer.config import (
 )
 from mmiformer.kit.checks import check_start
 from mmiformer.kit.launch import start_processes
-from mmiformer.kit.outputs import UniqueNamesHook
-from mmiformer.kit.tta import use_tta
 
 # By scope: hook and visualizer that draw predictions, for configs without.
 DRAWING = dict(
@@ -40,8 +42,9 @@ def parse_args() -> argparse.Namespace:
         '--out', help='keep the predictions: a .pkl file, or for '
         'segmentation a folder of label maps')
     parser.add_argument(
-        '--tta', action='store_true', help='test-time augmentation; of a '
-        'detector boxes only, as mmdet cannot merge masks')
+        '--tta', action='store_true', help='test-time augmentation by the '
+        "config's tta_model and tta_pipeline; of a detector boxes only, as "
+        'mmdet merges no masks')
     parser.add_argument('--no-check', action='store_true',
                         help='do not check data and weights at the start')
     add_common_arguments(parser)
@@ -104,17 +107,48 @@ def without_maps(cfg: Config) -> bool:
     return found
 
 
+def use_tta(cfg: Config) -> None:
+    """Tests by the ``tta_model`` and ``tta_pipeline`` of a config."""
+    for name in ('tta_model', 'tta_pipeline'):
+        if not cfg.get(name):
+            raise ValueError(f'--tta: the config has no {name}')
+    if cfg.model.get('roi_head', {}).get('mask_head'):
+        # mmdet merges no masks, and stops where a detector predicts them.
+        cfg.model.roi_head.update(mask_head=None, mask_roi_extractor=None)
+        for evaluator in as_list(cfg.test_evaluator):
+            if isinstance(evaluator.get('metric'), list):
+                evaluator.metric = [x for x in evaluator.metric if x != 'segm']
+    cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
+    cfg.model = ConfigDict(**cfg.tta_model, module=cfg.model)
+
+
 class StrictRunner(Runner):
-    """Refuses a checkpoint of another model, which mmengine tests with
-    parameters that it leaves at random."""
+    """Refuses a checkpoint that lacks parameters of the model, which mmengine
+    would leave at random. What a checkpoint has beyond them, such as an
+    auxiliary head, is logged."""
 
     def load_checkpoint(self, filename: str, *args, **kwargs) -> dict:
+        model = self.model
+        while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
+            model = model.module
+        handle = model.register_load_state_dict_post_hook(forgive_unexpected)
         try:
             return super().load_checkpoint(
                 filename, *args, **dict(kwargs, strict=True))
         except (OSError, RuntimeError, ValueError) as error:
             reason = textwrap.shorten(str(error), 600)
             sys.exit(f'error: {filename}: {reason}')
+        finally:
+            handle.remove()
+
+
+def forgive_unexpected(model: nn.Module, keys: Any) -> None:
+    """A hook of torch, which may empty the list of unexpected keys."""
+    names = keys.unexpected_keys
+    if names:
+        print_log(f'ignored {len(names)} values of the checkpoint that the '
+                  f'model does not have: {names[0]} ...', logger='current')
+        names.clear()
 
 
 def main() -> None:
@@ -136,12 +170,7 @@ def main() -> None:
             check_start(cfg, ('test', ))
     except (OSError, ValueError) as error:
         sys.exit(f'error: {error}')
-    # For TTA the detector has lost its mask head, which the checkpoint has.
-    boxes_only = args.tta and cfg.get('default_scope') == 'mmdet'
-    runner = (Runner if boxes_only else StrictRunner).from_cfg(cfg)
-    if args.out or args.show_dir:
-        runner.register_hook(UniqueNamesHook())
-    runner.test()
+    StrictRunner.from_cfg(cfg).test()
 
 
 if __name__ == '__main__':

@@ -37,6 +37,8 @@ test_pipeline = [
     load_labels,
     dict(type='PackSegInputs'),
 ]
+tta_pipeline = _base_.tta_pipeline
+tta_pipeline[-1].transforms[3] = [load_labels]
 dataset = dict(
     type='BaseSegDataset',
     data_root=data_root,

@@ -39,6 +39,10 @@ test_pipeline = [
     dict(type='LoadAnnotations', reduce_zero_label=True),
     dict(type='PackSegInputs'),
 ]
+tta_pipeline = _base_.tta_pipeline
+tta_pipeline[-1].transforms[0] = [
+    dict(type='Resize', scale_factor=ratio, keep_ratio=True)
+    for ratio in (0.75, 1.0, 1.25)]
 dataset = dict(type='mmiformer.ShapesSegDataset', data_root=data_root)
 train_dataloader = dict(
     batch_size=4,

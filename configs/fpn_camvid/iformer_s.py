@@ -69,6 +69,11 @@ test_pipeline = [
     dict(type='LoadAnnotations'),
     dict(type='PackSegInputs'),
 ]
+tta_pipeline = _base_.tta_pipeline
+tta_pipeline[-1].transforms[0] = [
+    dict(type='Resize', scale_factor=ratio, keep_ratio=True)
+    for ratio in (0.75, 1.0, 1.25)]
+tta_pipeline[-1].transforms[3] = [dict(type='LoadAnnotations')]
 dataset = dict(
     type='BaseSegDataset',
     data_root=data_root,

@@ -27,6 +27,27 @@ model = dict(
             checkpoint='mmiformer://iformer_small')),
     neck=dict(in_channels=[96, 192, 320, 384]))
 
+# tools/test.py --tta: the image and its mirror image, boxes merged by NMS. mmdet
+# merges no masks, so these are neither predicted nor evaluated.
+tta_model = dict(
+    type='DetTTAModel',
+    tta_cfg=dict(  # peer: mmdet's default
+        nms=dict(type='nms', iou_threshold=0.5), max_per_img=100))
+tta_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(
+        type='TestTimeAug',
+        transforms=[
+            [dict(type='Resize', scale=(1333, 800), keep_ratio=True)],
+            [dict(type='LoadAnnotations', with_bbox=True)],
+            [dict(type='RandomFlip', prob=0.),
+             dict(type='RandomFlip', prob=1.)],
+            [dict(type='PackDetInputs',
+                  meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape',
+                             'scale_factor', 'flip', 'flip_direction'))],
+        ]),
+]
+
 optim_wrapper = dict(
     optimizer=dict(
         _delete_=True,

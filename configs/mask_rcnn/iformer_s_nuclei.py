@@ -72,6 +72,8 @@ test_pipeline = [
         meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape',
                    'scale_factor')),
 ]
+tta_pipeline = _base_.tta_pipeline
+tta_pipeline[-1].transforms[0][0].scale = (512, 512)
 train_dataloader = dict(
     batch_size=4,
     num_workers=1,

@@ -59,6 +59,8 @@ test_pipeline = [
         meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape',
                    'scale_factor')),
 ]
+tta_pipeline = _base_.tta_pipeline
+tta_pipeline[-1].transforms[0][0].scale = (128, 128)
 train_dataloader = dict(
     batch_size=8,
     num_workers=1,
