@@ -2,20 +2,20 @@
 
     tools/check_dataset.py configs/mask_rcnn/iformer_s_custom.py
 
-Reads every annotation, image and label map that the config reads, and lists
-what would stop or spoil a training ("error", exit status 1) and what mmdet,
-mmseg or mmpretrain would silently do with the rest ("note").
+Builds the data sets of the config and asks them for every sample, by their
+own loading steps. It lists what raises or would spoil a training ("error",
+exit status 1) and what may be meant so ("note").
 """
 import argparse
 import json
+import os
 import sys
 from typing import Iterable
 
-from rich.console import Console
-from rich.progress import track
+from mmengine.utils import track_iter_progress
 
 from mmiformer.config import add_cfg_options, load_config, output_file
-from mmiformer.kit.checks import CheckContext, check_data
+from mmiformer.kit.checks import check_data
 
 SPLITS = ('train', 'val', 'test')
 
@@ -27,18 +27,19 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('config')
     parser.add_argument(
         '--out', type=output_file, help='JSON file for the report with every '
-        'name')
+        'file')
+    parser.add_argument(
+        '--num-workers', type=int, default=min(os.cpu_count() or 1, 8),
+        help='processes that read; 0 reads in one (default: %(default)s)')
     add_cfg_options(parser)
     return parser.parse_args()
 
 
 def show(items: Iterable, label: str, total: int) -> Iterable:
-    """A bar on a terminal, a line elsewhere."""
-    console = Console(stderr=True)
-    if console.is_terminal:
-        return track(items, label, total, console=console)
-    print(f'{label}: {total}', file=sys.stderr)
-    return items
+    """A line, and a bar on a terminal."""
+    print(label, file=sys.stderr)
+    return (track_iter_progress((items, total), file=sys.stderr)
+            if sys.stderr.isatty() else items)
 
 
 def main() -> None:
@@ -50,7 +51,8 @@ def main() -> None:
     splits = [split for split in SPLITS if cfg.get(f'{split}_dataloader')]
     if 'val' in splits and cfg.get('test_dataloader') == cfg.val_dataloader:
         splits.remove('test')  # the same again
-    report = check_data(cfg, splits, CheckContext(progress=show))
+    report = check_data(cfg, splits, num_workers=args.num_workers,
+                        progress=show)
     if args.out:
         args.out.write_text(json.dumps(report.as_dict(), indent=2) + '\n')
     # Names of files may be in letters that the terminal has not.

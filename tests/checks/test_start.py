@@ -9,7 +9,7 @@ import torch
 from mmengine.config import Config
 
 from mmiformer.config import load_config
-from mmiformer.kit.checks import check_start, kinds, start
+from mmiformer.kit.checks import check_start, start
 
 BOTH = ('train', 'val')
 
@@ -69,29 +69,34 @@ def test_weights(offline, monkeypatch):
     check_start(cfg, ('train', ))
 
 
-def test_remote_data_is_not_checked(log):
-    check_start(Config(dict(default_scope='mmdet', train_dataloader=dict(
-        dataset=dict(type='CocoDataset', data_root='s3://bucket/coco/',
-                     ann_file='a.json')))), ('train', ))
-    assert any(kinds.UNCHECKED.title in line for line in log)
-
-
-@pytest.mark.parametrize('family, pattern, damage, kind', [
-    ('coco', 'images/validation/*.jpg', d.truncate, kinds.IMAGE_TRUNCATED),
-    ('coco', 'images/training/*.jpg', d.remove, kinds.IMAGE_MISSING),
-    ('seg', 'annotations/training/*.png', d.remove, kinds.MAP_MISSING),
-    ('cls', 'crops/training/*/*.jpg', d.resize, None)])
-def test_all_else_is_logged(family, pattern, damage, kind, bases, root, log):
+@pytest.mark.parametrize('family, name, damage', [
+    ('coco', d.IMAGE, d.truncate), ('seg', d.LABELS, os.remove),
+    ('cls', d.CROP, None)])
+def test_all_else_is_logged(family, name, damage, bases, root, log):
     cfg = d.configure(bases(family), root)
-    path = sorted(root.glob(pattern))[0]
-    damage(path, mock.Mock(randrange=lambda stop: stop - 1,
-                           choice=lambda items: items[0]))
+    if damage:
+        damage(root / name)
     check_start(cfg, BOTH)
-    lines = [line for line in log if 'check_dataset.py' in line]
-    assert len(lines) == (kind is not None)
+    lines = [line for line in log if 'mmiformer check' in line]
+    assert len(lines) == bool(damage)
     for line in lines:
-        assert f'{kind.title}: 1 ' in line and str(path) in line
-        assert '--no-check' in line
+        assert 'train: 1 of 6 samples: ' in line and '--no-check' in line
+        assert str(root / d.IMAGE) in line
+
+
+def test_a_start_reads_a_handful(bases, root, log):
+    cfg = d.configure(bases('coco'), root)
+    os.remove(root / d.IMAGE)
+    with mock.patch.object(start, 'SAMPLE', 2):
+        check_start(cfg, ('train', ))
+    assert '1 of 2 samples' in log[-1]
+
+
+def test_large_annotation_files_are_not_opened(bases, root, log):
+    path = root / 'annotations/instances_training.json'
+    os.truncate(path, 100_000_001)
+    check_start(d.configure(bases('coco'), root), ('train', ))
+    assert f'{path}: 100 MB are not checked' in log[-1]
 
 
 def test_a_check_that_fails_is_logged(bases, root, log):

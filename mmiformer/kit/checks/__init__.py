@@ -1,14 +1,12 @@
-"""Finds bad data before it is trained on.
+"""Finds bad data and settings before they are trained on.
 
-``data.check_data`` reads what a config will read: ``dataset_split.py`` builds
-the data sets; ``coco.py`` (with ``objects.py``), ``segmentation.py`` and
-``classification.py`` check one of a family, ``settings.py`` what has to agree;
-``kinds.py`` has every fault, and what mm* does with it. ``start.check_start``
-is the brief check before a run.
+``data.check_data`` builds the data sets of a config and reads their samples:
+the framework is the checker. ``coco.py`` and ``settings.py`` have rules for
+what is silently wrong; ``start.check_start`` is the brief check before a run.
 """
-from .context import CheckContext
-from .data import BRIEF, check_data
-from .kinds import Report
+from .data import check_data
+from .report import Finding, Report
+from .settings import check_settings
 from .start import check_start
 
-__all__ = ['BRIEF', 'CheckContext', 'Report', 'check_data', 'check_start']
+__all__ = ['Finding', 'Report', 'check_data', 'check_settings', 'check_start']

@@ -1,54 +1,73 @@
-"""Checks settings that have to agree: those of a config with each other,
-then with the data."""
+"""Rules for settings that have to agree, and that nothing compares."""
 import inspect
 import math
-from typing import Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Sequence
 
+import torch
 from mmengine.config import Config
-from mmengine.registry import DATA_SAMPLERS, DATASETS, LOOPS, OPTIMIZERS
+from mmengine.dist import get_world_size
+from mmengine.registry import (
+    DATA_SAMPLERS,
+    DATASETS,
+    LOOPS,
+    METRICS,
+    MODELS,
+    OPTIMIZERS,
+    Registry,
+)
 
 from ...config import as_list, type_name, walk
-from . import kinds
-from .context import CheckContext, CheckResult
-from .files import Size, find_same, times
+from .report import Finding
 
 # Modules whose num_classes is not the data's: RPN tells objects from
 # background, HTC's semantic head has classes of its own.
 OTHER_CLASSES = ('rpn_head', 'semantic_head', 'backbone')
 OTHER_TYPES = ('STDCHead', )  # of mmseg: tells edges from the rest
+HEADS = ('decode_head', 'auxiliary_head', 'head', 'rpn_head', 'bbox_head')
 
-# Steps of a pipeline that leave images of several shapes as they are; of
-# another one nobody knows.
-KEEP_SHAPE = (
-    'LoadImageFromFile', 'LoadAnnotations', 'RandomFlip', 'ColorJitter',
-    'PhotoMetricDistortion', 'Normalize', 'PackInputs', 'PackSegInputs')
-KEEP_RATIO = ('Resize', 'ResizeEdge', 'ResizeToMultiple')  # at most that
 # Recipes end with some epochs at the lowest learning rate on purpose, and
 # schedules last a bit longer or shorter than their cosine.
 COOL_DOWN, CLOSE = 1 / 3, .1
 WARM_UPS = ('LinearLR', 'ConstantLR')
-Found = Iterator[Tuple[kinds.Kind, str]]
+Found = Iterator[Finding]
 
 
-def check_settings(cfg: Config, splits: Sequence[str], context: CheckContext
-                   ) -> None:
-    """Compares the settings of a config that need no data for it.
+def check_settings(cfg: Config, splits: Sequence[str],
+                   samples: Optional[int] = None) -> List[Finding]:
+    """Compares the settings of a config with each other.
 
     Args:
         cfg: A config of mmdet, mmseg or mmpretrain.
         splits: The data loaders that will be used.
-        context: Where the faults go.
+        samples: How many samples an epoch of training has, if known.
     """
-    found = [*_check_types(cfg, splits), *_check_workers(cfg, splits),
-             *_check_outputs(cfg, splits)]
+    found = [*_check_types(cfg, splits), *_check_channels(cfg),
+             *_check_softmax(cfg)]
     if 'train' in splits:
-        found += [*_check_loop(cfg), *_check_mixing(cfg), *_check_padding(cfg)]
-    for kind, text in found:
-        context.add(kind, text)
+        found += [*_check_loop(cfg, samples), *_check_best(cfg)]
+    return found
+
+
+def find_class(registry: Registry, node: Any, scope: Optional[str]) -> Any:
+    """The class that a typed dict asks for; None if there is none."""
+    kind = node.get('type') if isinstance(node, dict) else None
+    if isinstance(kind, str):
+        with registry.switch_scope_and_registry(scope) as scoped:
+            kind = scoped.get(kind)
+    return kind
+
+
+def accepts(kind: Any, name: str) -> bool:
+    """Whether a class or function takes an argument of this name."""
+    taken = inspect.signature(kind).parameters
+    return name in taken or any(
+        parameter.kind is parameter.VAR_KEYWORD
+        for parameter in taken.values())
 
 
 def _check_types(cfg: Config, splits: Sequence[str]) -> Found:
-    """What another type has left over from a base config."""
+    """Finds keys inherited from a base config that the new ``type`` does not
+    accept."""
     nodes: List[tuple] = []
     for split in splits:
         nodes.append((LOOPS, f'{split}_cfg', cfg.get(f'{split}_cfg')))
@@ -63,34 +82,74 @@ def _check_types(cfg: Config, splits: Sequence[str]) -> Found:
         wrapper = cfg.get('optim_wrapper') or {}
         nodes.append((OPTIMIZERS, 'optim_wrapper.optimizer',
                       wrapper.get('optimizer')))
+    model = cfg.get('model') or {}
+    nodes += [(MODELS, f'model.{name}', model.get(name))
+              for name in ('backbone', 'neck', *HEADS)]
     for registry, key, node in nodes:
-        kind = node.get('type') if isinstance(node, dict) else None
-        if isinstance(kind, str):
-            with registry.switch_scope_and_registry(
-                    cfg.get('default_scope')) as scoped:
-                kind = scoped.get(kind)
-        if kind is None:
-            continue
-        taken = inspect.signature(kind).parameters
-        if any(p.kind is p.VAR_KEYWORD for p in taken.values()):
-            continue
-        for name in node:
-            if name not in taken and name not in ('type', '_scope_'):
-                yield kinds.LEFT_OVER, (
-                    f'{key}.{name}: {type_name(node)} has no such argument')
+        kind = find_class(registry, node, cfg.get('default_scope'))
+        for name in node if kind else ():
+            if name not in ('type', '_scope_') and not accepts(kind, name):
+                yield Finding(
+                    'error', f'{key}.{name}: {type_name(node)} has no such '
+                    'argument; if it is left over from a base config, write '
+                    '_delete_=True')
 
 
-def _check_workers(cfg: Config, splits: Sequence[str]) -> Found:
-    for split in splits:
-        loader = cfg.get(f'{split}_dataloader') or {}
-        for name in ('persistent_workers', 'prefetch_factor'):
-            if loader.get(name) and not loader.get('num_workers'):
-                yield kinds.NO_WORKERS, (
-                    f'{split}_dataloader.{name}={loader[name]}')
+def _check_channels(cfg: Config) -> Found:
+    """Compares ``in_channels`` of neck and heads with the channels of a
+    backbone that offers ``feature_info``."""
+    model, scope = cfg.get('model') or {}, cfg.get('default_scope')
+    node = model.get('backbone')
+    if not hasattr(find_class(MODELS, node, scope), 'feature_info'):
+        return
+    try:
+        with torch.device('meta'), MODELS.switch_scope_and_registry(
+                scope) as registry:
+            outputs = registry.build(node).feature_info
+    except ValueError as error:
+        yield Finding('error', f'model.backbone: {error}')
+        return
+    except (NotImplementedError, RuntimeError, TypeError):
+        return  # not on this device, or an argument that has been named
+    channels, source = [output['num_chs'] for output in outputs], 'backbone'
+    neck = model.get('neck')
+    if isinstance(neck, dict) and 'in_channels' in neck:
+        stated = neck['in_channels']
+        own = channels if isinstance(stated, (list, tuple)) else [channels[-1]]
+        if sorted(as_list(stated)) != sorted(own):
+            yield Finding('error', f'model.neck.in_channels={stated}, the '
+                          f'backbone gives {channels}')
+        if not isinstance(neck.get('out_channels'), int):
+            return
+        channels, source = [neck['out_channels']] * 9, 'neck'
+    for name in HEADS:
+        for head in as_list(model.get(name)):
+            indices = as_list(head.get('in_index', -1))
+            stated = as_list(head.get('in_channels'))
+            if len(stated) == len(indices) and any(
+                    not -len(channels) <= i < len(channels)
+                    or number != channels[i]
+                    for i, number in zip(indices, stated)):
+                yield Finding(
+                    'error', f'model.{name}.in_channels='
+                    f'{head["in_channels"]}, the {source} gives '
+                    f'{channels[0] if source == "neck" else channels}')
 
 
-def _check_loop(cfg: Config) -> Found:
-    """The loop of training, its sampler and the schedules."""
+def _check_softmax(cfg: Config) -> Found:
+    for key, head in walk_heads(cfg):
+        for loss in as_list(head.get('loss_decode') or head.get('loss')):
+            if head['num_classes'] == 1 and (
+                    type_name(loss) == 'CrossEntropyLoss'
+                    and not loss.get('use_sigmoid')):
+                yield Finding(
+                    'error', f'{key}.num_classes=1 under a softmax: its '
+                    'probability is always 1, loss and gradient are exactly '
+                    '0; use_sigmoid=True, or a class of background')
+
+
+def _check_loop(cfg: Config, samples: Optional[int]) -> Found:
+    """Compares the sampler and the schedules with the loop of training."""
     loop = cfg.get('train_cfg') or {}
     by_epoch = dict(EpochBasedTrainLoop=True, IterBasedTrainLoop=False).get(
         type_name(loop), loop.get('by_epoch'))
@@ -98,131 +157,83 @@ def _check_loop(cfg: Config) -> Found:
     if by_epoch is None or not length:
         return  # a loop of another kind
     unit = f'train_cfg.max_{"epochs" if by_epoch else "iters"}={length}'
-    sampler = type_name((cfg.get('train_dataloader') or {}).get('sampler'))
-    kind = {('InfiniteSampler', True): kinds.ENDLESS_EPOCH,
-            ('DefaultSampler', False): kinds.RESTARTED}.get(
-                (sampler, by_epoch))
-    if kind:
-        yield kind, f'train_dataloader.sampler is {sampler}, {unit}'
+    loader = cfg.get('train_dataloader') or {}
+    sampler = type_name(loader.get('sampler'))
+    if (sampler, by_epoch) == ('InfiniteSampler', True):
+        yield Finding('error', f'train_dataloader.sampler is {sampler}, '
+                      f'{unit}: the first epoch never ends')
+    if (sampler, by_epoch) == ('DefaultSampler', False):
+        yield Finding('note', f'train_dataloader.sampler is {sampler}, {unit}:'
+                      ' the workers start again after each pass; those of '
+                      'InfiniteSampler do not')
+    steps = samples and length * math.ceil(
+        samples / (loader.get('batch_size', 1) * get_world_size()))
     ends, lasts = [], False
     for number, schedule in enumerate(as_list(cfg.get('param_scheduler'))):
         if type_name(schedule) == 'None':
             return  # one for each of several optimizers
         name = f'param_scheduler[{number}] ({type_name(schedule)})'
-        found = list(_check_schedule(schedule, by_epoch, length))
-        yield from ((kind, f'{name}: {text}, {unit}') for kind, text in found)
+        for level, text in _check_schedule(schedule, by_epoch, length, steps):
+            yield Finding(level, f'{name}: {text}, {unit}')
         if schedule.get('by_epoch', True) == by_epoch:
             ends.append((schedule.get('end', math.inf), name))
             lasts |= type_name(schedule) not in WARM_UPS
     end, name = max(ends, default=(length, ''))
     if lasts and end <= length * (1 - COOL_DOWN):
-        yield kinds.SCHEDULE_SHORT, f'{name}: end={end}, {unit}'
+        yield Finding('note', f'{name}: end={end}, {unit}: the rest is '
+                      'trained at the last learning rate')
 
 
-def _check_schedule(schedule: dict, by_epoch: bool, length: int) -> Found:
+def _check_schedule(schedule: dict, by_epoch: bool, length: int,
+                    steps: Optional[int]) -> Iterator[tuple]:
     begin, end = schedule.get('begin', 0), schedule.get('end', math.inf)
-    if end <= begin:
-        yield kinds.SCHEDULE_EMPTY, f'begin={begin}, end={end}'
     if schedule.get('by_epoch', True) != by_epoch:
         if not (by_epoch or schedule.get('convert_to_iter_based')):
-            yield kinds.SCHEDULE_STILL, 'by_epoch=True'
+            yield 'error', ('by_epoch=True: all iterations are one epoch, and '
+                            'the value never changes')
+        elif by_epoch and steps and steps < end < math.inf:
+            yield 'note', (f'end={end} is after the {steps} iterations of the '
+                           'training: the learning rate does not get to its '
+                           'end')
         return
     last = max([*schedule.get('milestones', ()), 0])
-    if length + 1 < end < math.inf:
-        yield kinds.SCHEDULE_LONG, f'end={end}'
-    elif last >= length:
-        yield kinds.SCHEDULE_LONG, f'milestones until {last}'
-    steps = min(end, length) - begin
-    if (total := schedule.get('total_steps')) and total < steps:
-        yield kinds.SCHEDULE_STEPS, f'total_steps={total}'
-    if (turn := schedule.get('T_max')) and end <= length and (
-            abs(turn - steps) > CLOSE * steps):
-        yield kinds.COSINE, f'T_max={turn}, begin={begin}, end={end}'
+    if length + 1 < end < math.inf or last >= length:
+        what = f'milestones until {last}' if last >= length else f'end={end}'
+        yield 'note', f'{what}: the learning rate does not get to its end'
+    turn, span = schedule.get('T_max'), min(end, length) - begin
+    if turn and end <= length and abs(turn - span) > CLOSE * span:
+        yield 'note', (f'T_max={turn}, begin={begin}, end={end}: the learning '
+                       'rate turns around, or does not get to its end')
 
 
-def _check_outputs(cfg: Config, splits: Sequence[str]) -> Found:
-    """Heads that learn nothing, and metrics of more classes than they
-    have."""
-    for key, head in walk_heads(cfg):
-        for loss in as_list(head.get('loss_decode') or head.get('loss')):
-            if head['num_classes'] == 1 and (
-                    type_name(loss) == 'CrossEntropyLoss'
-                    and not loss.get('use_sigmoid')):
-                yield kinds.ONE_CLASS, f'{key}.num_classes=1'
-    number = find_heads(cfg).get('model.head.num_classes', math.inf)
-    for split in splits:
-        for metric in as_list(cfg.get(f'{split}_evaluator')):
-            top = max([*as_list(metric.get('topk')), 0])
-            if top > number:
-                yield kinds.TOP_K, (f'{split}_evaluator.topk={top}, '
-                                    f'model.head.num_classes={number}')
-
-
-def _check_mixing(cfg: Config) -> Found:
-    """mmpretrain writes labels one-hot, to mix them, by the number of the
-    data preprocessor."""
-    model = cfg.get('model') or {}
-    key, prepared = find_preprocessor(cfg)
-    mixed = prepared.get('batch_augments') or prepared.get('to_onehot') or (
-        model.get('train_cfg') or {}).get('augments')
-    own = prepared.get('num_classes')
-    number = find_heads(cfg).get('model.head.num_classes')
-    if mixed and own and number and own != number:
-        yield kinds.MIXED, (
-            f'{key}.num_classes={own}, model.head.num_classes={number}')
-
-
-def _check_padding(cfg: Config) -> Found:
-    key, prepared = find_preprocessor(cfg)
-    values = {name: prepared.get(name) for name in ('size', 'size_divisor')}
-    if type_name(prepared) == 'SegDataPreProcessor' and (
-            [*values.values()].count(None) != 1):
-        yield kinds.PADDED_TO, ', '.join(
-            f'{key}.{name}={value}' for name, value in values.items())
-
-
-def find_preprocessor(cfg: Config) -> Tuple[str, dict]:
-    """The key and the settings of a model's data preprocessor."""
-    model = cfg.get('model') or {}
-    if model.get('data_preprocessor') is not None:
-        return 'model.data_preprocessor', model['data_preprocessor']
-    return 'data_preprocessor', cfg.get('data_preprocessor') or {}
-
-
-def check_batches(loader: dict, steps: Sequence[dict], padding: Size,
-                  sizes: Sequence[Size], split: str, context: CheckContext
-                  ) -> None:
-    """Whether images can be stacked to a batch.
-
-    Args:
-        loader: The config of the data loader.
-        steps: The pipeline of the data set.
-        padding: (H, W) to which the model's data preprocessor pads smaller
-            images; infinite for that of the largest in the batch.
-        sizes: (H, W) of images as they are read.
-        split: Its name.
-        context: Where the faults go.
-    """
-    if type_name(loader.get('collate_fn')) == 'default_collate':
-        padding = (0, 0)  # workers stack the images
-    names = [type_name(step) for step in steps]
-    scaled = [step for step in steps if type_name(step) in KEEP_RATIO]
-    if (loader.get('batch_size', 1) == 1 or scaled and any(padding)
-            or {*names} - {*KEEP_SHAPE, *KEEP_RATIO}
-            or any(type_name(step) == 'Resize' and not step.get('keep_ratio')
-                   for step in scaled)):
+def _check_best(cfg: Config) -> Found:
+    """Compares the score that decides on the best checkpoint with those of
+    the evaluators."""
+    hook = (cfg.get('default_hooks') or {}).get('checkpoint') or {}
+    metrics = as_list(cfg.get('val_evaluator'))
+    kinds = [find_class(METRICS, metric, cfg.get('default_scope'))
+             for metric in metrics]
+    if None in kinds or not kinds:
         return
-    shapes = {round(h / w, 2) if scaled else
-              (max(h, padding[0]), max(w, padding[1])): (h, w)
-              for h, w in sizes}
-    if len(shapes) > 1:
-        first, second = list(shapes.values())[:2]
-        context.add(kinds.UNBATCHABLE, f'{split}: {times(first)} and '
-                    f'{times(second)}, {split}_dataloader.batch_size='
-                    f'{loader["batch_size"]}')
+    prefixes = {metric.get('prefix') or getattr(kind, 'default_prefix', None)
+                or '': metric for metric, kind in zip(metrics, kinds)}
+    for name in as_list(hook.get('save_best')):
+        prefix, _, score = name.rpartition('/')
+        metric = prefixes.get(prefix)
+        if name == 'auto':
+            continue
+        if metric is None:
+            choices = ', '.join(sorted(f'{prefix}/...' if prefix else 'mIoU'
+                                       for prefix in prefixes))
+            yield Finding('error', f'save_best={name}: no val_evaluator gives '
+                          f'it; they give {choices}')
+        elif type_name(metric) == 'CocoMetric' and score.split('_')[0] not in (
+                as_list(metric.get('metric', 'bbox'))):
+            yield Finding('error', f'save_best={name}: val_evaluator.metric '
+                          f'is {metric.get("metric", "bbox")}')
 
 
-def walk_heads(cfg: dict) -> Iterator[Tuple[str, dict]]:
+def walk_heads(cfg: dict) -> Iterator[tuple]:
     """The heads of a model that have a number of classes, by config key."""
     for key, node in walk(cfg.get('model'), 'model'):
         if isinstance(node, dict) and isinstance(
@@ -238,41 +249,29 @@ def find_heads(cfg: dict) -> Dict[str, int]:
             for key, head in walk_heads(cfg)}
 
 
-def check_heads(heads: Dict[str, int], split: str,
-                classes: Optional[Sequence[str]],
-                context: CheckContext) -> None:
-    """Compares the heads with the classes of a data set.
+def check_classes(cfg: Config, split: str, dataset: Any) -> Found:
+    """Compares the classes of a data set with the heads, and with the
+    folders that it reads.
 
     Contrastive heads have more outputs than classes on purpose (256 of
     Grounding DINO), class-agnostic ones a single one.
     """
-    for key, number in heads.items():
-        if classes is None or number == len(classes):
-            continue
-        kind = kinds.SPARE_OUTPUTS if number > len(classes) else (
-            kinds.ONE_OUTPUT if number == 1 else kinds.TOO_FEW)
-        context.add(kind, f'{key}={number}, {split} has {len(classes)} '
-                    'classes')
-
-
-def compare_splits(results: Dict[str, List[CheckResult]],
-                   context: CheckContext) -> None:
-    """Compares what training reads with what each other split reads."""
-    trained = results.get('train', [])
-    orders = [result.classes for result in trained if result.classes]
-    for split, tested in results.items():
-        for result in tested:
-            if result.classes and any(o != result.classes for o in orders):
-                context.add(kinds.UNLIKE, f'train: {_join(orders[0])}; '
-                            f'{split}: {_join(result.classes)}')
-        if split != 'train' and not context.brief:
-            for first, second in find_same(_images(trained), _images(tested)):
-                context.add(kinds.OVERLAP, f'{first}, in {split}: {second}')
-
-
-def _images(results: List[CheckResult]) -> List[str]:
-    return [image for result in results for image in result.images]
-
-
-def _join(names: Tuple[str, ...]) -> str:
-    return ', '.join(names[:10]) + (', ...' if len(names) > 10 else '')
+    classes = getattr(dataset, 'metainfo', {}).get('classes')
+    if not classes:
+        return
+    for key, number in find_heads(cfg).items():
+        text = f'{key}={number}, {split} has {len(classes)} classes'
+        if number == 1 < len(classes):
+            yield Finding('note', f'{text}: right if the head is '
+                          'class-agnostic; else the loss stops')
+        elif number < len(classes):
+            yield Finding('error', f'{text}: labels beyond it stop the loss')
+        elif number > len(classes):
+            yield Finding('note', f'{text}: the other outputs are never '
+                          'trained; mmdet stops in testing if it predicts one')
+    # Folders may have other names (ImageNet's have), but not each other's.
+    folders = tuple(getattr(dataset, 'folder_to_idx', None) or ())
+    if folders != tuple(classes) and {*folders} & {*classes}:
+        yield Finding('error', f'{split} reads the folders {folders[:10]} in '
+                      f'alphabetical order, as the classes {classes[:10]}: '
+                      'they get the names of others')
