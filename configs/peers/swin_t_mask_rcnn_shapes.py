@@ -1,5 +1,5 @@
 # A Swin-T to look at beside mask_rcnn/iformer_s_shapes.py: the same data,
-# recipe and length of training. For tools/cam.py, see docs/inside.md.
+# recipe and length of training. See docs/inside.md.
 #   tools/train.py configs/peers/swin_t_fpn_shapes.py
 #   tools/train.py configs/peers/swin_t_mask_rcnn_shapes.py
 _base_ = '../mask_rcnn/iformer_s_shapes.py'
