@@ -2,7 +2,6 @@
 
     python tests/browser.py http://127.0.0.1:7860 photo.jpg screenshot.jpg
 """
-import json
 import shutil
 import sys
 from contextlib import contextmanager
@@ -13,7 +12,7 @@ CHROMIUM = next(filter(None, map(shutil.which, (
 
 @contextmanager
 def visit(address, picture):
-    """Uploads a picture and waits for the result and the activation.
+    """Uploads a picture and waits for the result.
 
     Gives the page, and what it has asked for of other hosts.
     """
@@ -28,25 +27,16 @@ def visit(address, picture):
                 else None)
         page.goto(address)
         page.set_input_files('input[type=file]', str(picture))
-        page.locator('a[download$=".json"]').wait_for(timeout=120_000)
-        page.locator('#activation img').wait_for(timeout=120_000)
+        page.locator('#result img').wait_for(timeout=120_000)
         page.wait_for_function(
             '[...document.images].every(image => image.complete)')
         yield page, foreign
         browser.close()
 
 
-def labels(page):
-    """What stands below the result."""
-    return [text.strip() for text in
-            page.locator('.legend button').all_inner_texts()]
-
-
-def download(page):
-    with page.expect_download() as started:
-        page.locator('a[download$=".json"]').click()
-    with open(started.value.path()) as file:
-        return json.load(file)
+def found(page):
+    """The text below the result."""
+    return page.locator('#found textarea').input_value()
 
 
 if __name__ == '__main__':

@@ -6,7 +6,7 @@
     tools/predict.py model.onnx photo.jpg
 
 Writes pictures to out/vis and results to out/preds, under the files' names.
-The exit status is the number of files that could not be read.
+The exit status is the number of files that failed, or 130 after Ctrl-C.
 """
 import argparse
 import logging
@@ -19,8 +19,7 @@ from tqdm import tqdm
 
 from mmiformer.checkpoint import force_weights_only
 from mmiformer.config import add_cfg_options
-from mmiformer.kit.predict import FORMATS, NotReadError, load_predictor
-from mmiformer.kit.sources import find_sources
+from mmiformer.kit.predict import find_sources, load_predictor
 
 
 def parse_args() -> argparse.Namespace:
@@ -33,14 +32,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--out', type=Path, default=Path('outputs'),
                         help='folder for pictures and results, by default '
                         'outputs')
-    parser.add_argument('--format', choices=FORMATS, help='of the results: '
-                        'json (boxes, classes) or png (label maps) for each '
-                        'file by default; csv or coco: one file for all')
     parser.add_argument('--score-thr', type=float, default=0.3,
                         help='count and draw objects from this score on; the '
                         'results keep all')
-    parser.add_argument('--stride', type=int, default=1,
-                        help='of a video use every so many frames')
     parser.add_argument('--no-vis', action='store_true',
                         help='write no pictures and videos')
     add_cfg_options(parser)
@@ -52,8 +46,6 @@ def parse_args() -> argparse.Namespace:
     if not args.inputs:
         parser.error('nothing to predict: give images, folders, videos or '
                      'URLs after the checkpoint')
-    if args.stride < 1:
-        parser.error(f'--stride {args.stride}: expected 1 or more')
     return args
 
 
@@ -69,25 +61,31 @@ def main() -> None:
                 f'no image and no video in {", ".join(args.inputs)}')
         predictor = load_predictor(
             args.config, args.checkpoint, args.cfg_options, out=args.out,
-            form=args.format, threshold=args.score_thr, draw=not args.no_vis)
+            threshold=args.score_thr, draw=not args.no_vis)
     except (ImportError, OSError, ValueError) as error:
         sys.exit(f'error: {error}')
-    failed = 0
-    # A bar for many, where somebody looks.
-    for source in tqdm(sources, disable=None if len(sources) > 1 else True):
-        try:
-            found = predictor.predict(source, args.stride)
-        except NotReadError as error:
-            tqdm.write(f'error: {error}', file=sys.stderr)
-            failed += 1
-            continue
-        frames = f', {found.frames} frames' if found.frames > 1 else ''
-        tqdm.write(f'{source.path} {found.width}x{found.height}{frames}: '
-                   f'{found.text}, {found.seconds:.2f} s')
-    predictor.close()
+    failed, interrupted = 0, False
+    try:
+        # A bar is shown for many, where somebody looks.
+        for source in tqdm(sources, disable=len(sources) == 1 or None):
+            try:
+                found = predictor.predict(source)
+            except Exception as error:  # the others must not wait for it
+                reason = (str(error).splitlines() or [''])[0]
+                tqdm.write(f'error: {source.path}: {type(error).__name__}: '
+                           f'{reason}', file=sys.stderr)
+                failed += 1
+                continue
+            frames = f', {found.frames} frames' if found.frames > 1 else ''
+            tqdm.write(f'{source.path} {found.width}x{found.height}{frames}: '
+                       f'{found.text}, {found.seconds:.2f} s')
+    except KeyboardInterrupt:
+        print('interrupted', file=sys.stderr)
+        interrupted = True
     print(f'written to {args.out}' + (
-        f'; {failed} of {len(sources)} could not be read' if failed else ''))
-    sys.exit(min(failed, 125))  # above that, shells mean something else
+        f'; {failed} of {len(sources)} failed' if failed else ''))
+    # Above 125, an exit status means something else to shells.
+    sys.exit(130 if interrupted else min(failed, 125))
 
 
 if __name__ == '__main__':

@@ -3,13 +3,13 @@
     tools/web.py CONFIG CHECKPOINT
     tools/web.py configs/imagenet/iformer_s_300e.py mmiformer://iformer_small
 
-For classifiers, detectors and segmentors: a picture is uploaded or pasted, the
-result can be narrowed by score and class and downloaded, and stands beside
-what the model looked at (with the library grad-cam). Nothing leaves this
-machine. Needs gradio: in the checkout, pip install ".[web]".
+A picture is uploaded or pasted, and comes back with what a classifier, detector
+or segmentor has found in it. Nothing leaves this machine. Needs gradio: in the
+checkout, pip install ".[web]".
 """
 import argparse
 import logging
+import os
 import signal
 import sys
 import tempfile
@@ -19,7 +19,8 @@ from pathlib import Path
 from mmengine.logging import MMLogger
 
 from mmiformer.checkpoint import force_weights_only
-from mmiformer.config import add_cfg_options, load_config
+from mmiformer.config import add_cfg_options
+from mmiformer.kit.predict import load_predictor
 
 
 def parse_args() -> argparse.Namespace:
@@ -47,9 +48,11 @@ def main() -> None:
         signal.signal(number, signal.default_int_handler)
     title = '/'.join(Path(args.config).with_suffix('').parts[-2:])
     with tempfile.TemporaryDirectory(prefix='mmiformer-') as folder:
+        # By default gradio keeps pictures where all users can read them.
+        os.environ['GRADIO_TEMP_DIR'] = folder
         try:
-            page = build_page(load_config(args.config, args.cfg_options),
-                              args.checkpoint, title, folder)
+            page = build_page(load_predictor(
+                args.config, args.checkpoint, args.cfg_options), title)
             address = serve(page, args.port)
         except (OSError, ValueError) as error:
             sys.exit(f'error: {error}')

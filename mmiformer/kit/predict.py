@@ -1,12 +1,11 @@
-"""Predictions of images and videos: run, counted, drawn and stored."""
-import csv
+"""Predicts images and videos: what is found is counted, drawn and stored."""
 import json
 import time
-from abc import ABC, abstractmethod
 from collections import Counter
-from contextlib import nullcontext
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple, Union
+from urllib.parse import urlparse
 
 import cv2
 import mmcv
@@ -16,25 +15,22 @@ from mmengine.registry import TRANSFORMS, DefaultScope
 
 from ..config import load_config, type_name
 from .inference import inferencer
-from .results import (
-    best_classes,
-    count_pixels,
-    dataset_meta,
-    label_map,
-    list_objects,
-    run,
-)
-from .sources import IMAGES, VIDEOS, Source, suffix
 
-FORMATS = ('json', 'png', 'csv', 'coco')
+IMAGES = {'.bmp', '.jpeg', '.jpg', '.png', '.ppm', '.tif', '.tiff', '.webp'}
+VIDEOS = {'.avi', '.m4v', '.mkv', '.mov', '.mp4', '.webm'}
+
+Found = Union[Dict[str, Any], np.ndarray]  # JSON types, or a label map (H, W)
 
 
-class NotReadError(Exception):
-    """An input that is no image and no video."""
+class Source(NamedTuple):
+    """An input, and the name of what is written for it, without suffix."""
+    path: str
+    name: str
 
 
 class Summary(NamedTuple):
-    """What was found in an input; text is ``3 circle, 1 square``."""
+    """What was found in an input; text is ``3 circle, 1 square``, of a video
+    the mean of its frames."""
     width: int
     height: int
     frames: int
@@ -42,298 +38,204 @@ class Summary(NamedTuple):
     seconds: float
 
 
-class Predictor(ABC):
+# The result of an inferencer is a data sample, that of an exported file an
+# array. Pictures are (H, W, 3) uint8 RGB.
+def find_objects(model: Any, classes: List[str], result: Any) -> Found:
+    found = model.pred2dict(result)  # labels, scores, bboxes, masks (RLE)
+    return dict(found, names=[classes[label] for label in found['labels']])
+
+
+def count_objects(classes: List[str], found: Found, threshold: float
+                  ) -> Counter:
+    return Counter(name for name, score in zip(found['names'], found['scores'])
+                   if score >= threshold)
+
+
+def draw_objects(model: Any, classes: List[str], picture: np.ndarray,
+                 result: Any, threshold: float) -> np.ndarray:
+    return model.visualize([picture], [result], return_vis=True,
+                           pred_score_thr=threshold)[0]
+
+
+def find_labels(model: Any, classes: List[str], result: Any) -> Found:
+    if not isinstance(result, np.ndarray):
+        result = result.pred_sem_seg.data[0].numpy()
+    return result.astype(np.uint8 if len(classes) <= 256 else np.uint16)
+
+
+def count_labels(classes: List[str], found: Found, threshold: float
+                 ) -> Counter:
+    return Counter({
+        classes[label]: pixels / found.size for label, pixels
+        in zip(*np.unique(found, return_counts=True))
+        if pixels * 200 >= found.size})
+
+
+def draw_labels(model: Any, classes: List[str], picture: np.ndarray,
+                result: Any, threshold: float) -> np.ndarray:
+    if isinstance(result, np.ndarray):
+        palette = model.palette or np.random.RandomState(0).randint(
+            0, 256, (len(classes), 3))
+        colours = np.array(palette, np.uint8)[result]
+        return cv2.addWeighted(picture, 0.2, colours, 0.8, 0)
+    model.visualizer.alpha = 0.8  # mmseg's own opacity of a prediction
+    model.visualizer.add_datasample('', picture, result, draw_gt=False)
+    return model.visualizer.get_image()
+
+
+def find_classes(model: Any, classes: List[str], result: Any) -> Found:
+    if not isinstance(result, np.ndarray):
+        result = result.pred_score.numpy()
+    return dict(classes=[dict(name=classes[i], score=float(result[i]))
+                         for i in np.argsort(-result, kind='stable')[:5]])
+
+
+def count_classes(classes: List[str], found: Found, threshold: float
+                  ) -> Counter:
+    return Counter({found['classes'][0]['name']: found['classes'][0]['score']})
+
+
+def draw_classes(model: Any, classes: List[str], picture: np.ndarray,
+                 result: Any, threshold: float) -> np.ndarray:
+    if isinstance(result, np.ndarray):
+        text = f'{result.max():.2f} {classes[result.argmax()]}'
+        return cv2.putText(picture.copy(), text, (5, 20),
+                           cv2.FONT_HERSHEY_SIMPLEX, 0.5, (255, 255, 255), 1,
+                           cv2.LINE_AA)
+    from mmpretrain.visualization import UniversalVisualizer
+    return UniversalVisualizer().visualize_cls(
+        picture, result, classes=classes, draw_gt=False)
+
+
+class Task(NamedTuple):
+    """What is made of a model's result: what is written (a dict as JSON, a
+    label map as PNG), how much there is of each class, a picture."""
+    find: Callable[..., Found]
+    count: Callable[..., Counter]
+    draw: Callable[..., np.ndarray]
+    line: str  # of a class and its count
+
+
+DETECTION = Task(find_objects, count_objects, draw_objects, '{:.3g} {}')
+SEGMENTATION = Task(find_labels, count_labels, draw_labels, '{:.0%} {}')
+CLASSIFICATION = Task(find_classes, count_classes, draw_classes, '{:.2f} {}')
+TASKS = dict(
+    DetInferencer=DETECTION, MMSegInferencer=SEGMENTATION,
+    ImageClassificationInferencer=CLASSIFICATION, segmentation=SEGMENTATION,
+    classification=CLASSIFICATION)
+
+
+class Predictor:
     """Runs a model on images and writes what it found.
 
     Args:
         model: An inferencer or an exported model.
-        classes: Names of the classes.
-        out: The folder to write to: pictures to ``vis``, results to
-            ``preds``, or to one file of it if ``form`` is csv or coco.
-        form: One of ``self.forms``; the first by default.
+        task: A name in ``TASKS``.
+        classes: The names of the classes.
+        out: The folder to write to: pictures to ``vis``, results to ``preds``.
         threshold: The score from which on an object is counted and drawn.
-        draw: Write pictures and videos.
-
-    Raises:
-        ValueError: The model's results have no such format.
+        draw: Whether to write pictures and videos.
     """
-    forms: Tuple[str, ...]
-    columns: Tuple[str, ...]
 
-    def __init__(self, model: Any, classes: List[str], out: Path,
-                 form: Optional[str] = None, threshold: float = 0.3,
+    def __init__(self, model: Any, task: str, classes: List[str],
+                 out: Path = Path('outputs'), threshold: float = 0.3,
                  draw: bool = True) -> None:
-        self.model = model
-        self.classes = classes
-        self.out = out
-        self.form = form or self.forms[0]
-        if self.form not in self.forms:
-            raise ValueError(f'--format {form}: the results of this model are '
-                             f'written as {", ".join(self.forms)}')
-        self.threshold = threshold
-        self.draw = draw
-        self._load = _loader(model)
-        self._rows: List[tuple] = []
+        self.model, self.task, self.classes = model, TASKS[task], classes
+        self.out, self.threshold, self.draw = out, threshold, draw
+        self._load = _build_loader(model)
 
-    def predict(self, source: Source, stride: int = 1) -> Summary:
-        """Runs the model on an input and writes its results.
-
-        Args:
-            source: One of :func:`find_sources`.
-            stride: Of a video every so many frames are used.
+    def predict(self, source: Source) -> Summary:
+        """Runs the model on one of :func:`find_sources`, and writes what it
+        found.
 
         Raises:
-            NotReadError: It is neither an image nor a video.
+            ValueError: An image cannot be read. The libraries that read
+                videos and run models raise errors of other types.
         """
         start = time.time()
-        kind = suffix(source.path)
-        if kind in VIDEOS:
-            return self._predict_video(source, stride, start)
-        image = self._read(source.path)
-        result = self._run(image)
-        if self.draw:
-            # Of formats that cannot be written, the picture is a PNG.
-            self._write_image(
-                f'vis/{source.name}{kind if kind in IMAGES else ".png"}',
-                self._picture(image, result))
-        self._store(source.path, source.name, image, result)
-        height, width = image.shape[:2]
-        return Summary(width, height, 1, self._describe(self._count(result), 1),
+        counts: List[Counter] = []
+        size = 0, 0
+
+        def process(image: np.ndarray, name: str) -> Optional[np.ndarray]:
+            nonlocal size
+            size = image.shape[1::-1]
+            result, found = self.run(image)
+            self._store(source.path, name, size, found)
+            counts.append(
+                self.task.count(self.classes, found, self.threshold))
+            return self.picture(image, result) if self.draw else None
+
+        vis, suffix = self.out / 'vis', find_suffix(source.path)
+        if suffix in VIDEOS:
+            import supervision as sv
+
+            def process_frame(image: np.ndarray, number: int):
+                return process(image, f'{source.name}/{number:06d}')
+
+            target = vis / f'{source.name}.mp4'
+            if self.draw:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                sv.process_video(source.path, str(target), process_frame)
+            else:
+                for number, image in enumerate(
+                        sv.get_video_frames_generator(source.path)):
+                    process_frame(image, number)
+        else:
+            picture = process(self.read(source.path), source.name)
+            if picture is not None:
+                # OpenCV writes no other formats than these.
+                kind = suffix if suffix in IMAGES else '.png'
+                mmcv.imwrite(picture, str(vis / f'{source.name}{kind}'))
+        return Summary(*size, len(counts), self.describe(counts),
                        time.time() - start)
 
-    def _predict_video(self, source: Source, stride: int, start: float
-                       ) -> Summary:
-        import supervision as sv
-        if not cv2.VideoCapture(source.path).isOpened():
-            raise NotReadError(f'{source.path}: no video that OpenCV can read')
-        info = sv.VideoInfo.from_video_path(source.path)
-        info.fps = info.fps / stride
-        target = self.out / 'vis' / f'{source.name}.mp4'
-        if self.draw:
-            target.parent.mkdir(parents=True, exist_ok=True)
-        total: Counter = Counter()
-        count = 0
-        with (sv.VideoSink(str(target), info) if self.draw else nullcontext()
-              ) as sink:
-            for image in sv.get_video_frames_generator(
-                    source.path, stride=stride):
-                result = self._run(image)
-                number = f'{count * stride:06d}'
-                self._store(f'{source.path}/{number}',
-                            f'{source.name}/{number}', image, result)
-                total += self._count(result)
-                if sink:
-                    sink.write_frame(self._picture(image, result))
-                count += 1
-        return Summary(info.width, info.height, count,
-                       self._describe(total, count), time.time() - start)
+    def read(self, path: str) -> np.ndarray:
+        """``(H, W, 3)`` uint8 BGR, by the loader of the model's pipeline.
 
-    def close(self) -> None:
-        """Writes what is one file for all inputs."""
-        if self.form == 'csv':
-            self.out.mkdir(parents=True, exist_ok=True)
-            with open(self.out / 'predictions.csv', 'w', newline='',
-                      encoding='utf-8') as file:
-                csv.writer(file).writerows([self.columns, *self._rows])
-
-    def _read(self, path: str) -> np.ndarray:
-        """``(H, W, 3)`` BGR, by the loader of the model's pipeline."""
+        Raises:
+            ValueError: It cannot be read.
+        """
         try:
             return self._load(dict(img_path=path))['img']
         except Exception as error:  # of many types, by format and backend
             reason = str(error).splitlines() or [type(error).__name__]
-            raise NotReadError(f'{path}: no image that can be read '
-                               f'({reason[0]})') from error
+            raise ValueError(
+                f'no image that can be read ({reason[0]})') from error
 
-    def _write_image(self, name: str, image: np.ndarray) -> None:
-        mmcv.imwrite(image, str(self.out / name))
+    def run(self, image: np.ndarray) -> Tuple[Any, Found]:
+        """The model's result for an image in BGR, and what it says."""
+        if hasattr(self.model, 'preprocess'):
+            data = next(self.model.preprocess([image]))
+            if not isinstance(data, dict):  # DetInferencer adds the image
+                _, data = data
+            result = self.model.forward(data)[0].cpu()
+        else:
+            result = self.model(image)
+        return result, self.task.find(self.model, self.classes, result)
 
-    def _write_json(self, name: str, content: Any) -> None:
-        target = self.out / name
+    def picture(self, image: np.ndarray, result: Any,
+                threshold: Optional[float] = None) -> np.ndarray:
+        """A result drawn on its image; both are ``(H, W, 3)`` uint8 BGR."""
+        return self.task.draw(
+            self.model, self.classes,
+            np.ascontiguousarray(image[..., ::-1], np.uint8), result,
+            self.threshold if threshold is None else threshold)[..., ::-1]
+
+    def describe(self, counts: List[Counter]) -> str:
+        """The mean of some counts in words, the largest number first."""
+        total = sum(counts, Counter())
+        return ', '.join(self.task.line.format(value / len(counts), name)
+                         for name, value in total.most_common()) or 'nothing'
+
+    def _store(self, path: str, name: str, size: Tuple[int, int],
+               found: Found) -> None:
+        target = self.out / 'preds' / name
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(json.dumps(content), encoding='utf-8')
-
-    def _store(self, path: str, name: str, image: np.ndarray, result: Any
-               ) -> None:
-        if self.form == 'csv':
-            self._rows += [(path, *row) for row in self._table(result)]
-        elif self.form == 'json':
-            height, width = image.shape[:2]
-            self._write_json(f'preds/{name}.json', dict(
-                file=path, width=width, height=height, **self._json(result)))
-
-    def _run(self, image: np.ndarray) -> Any:
-        """The result for a ``(H, W, 3)`` BGR image."""
-        return run(self.model, image)
-
-    @abstractmethod
-    def _picture(self, image: np.ndarray, result: Any) -> np.ndarray:
-        """The result drawn on its image, ``(H, W, 3)`` uint8 BGR."""
-
-    @abstractmethod
-    def _count(self, result: Any) -> Counter:
-        """How much there is of each class."""
-
-    @abstractmethod
-    def _table(self, result: Any) -> Iterator[tuple]:
-        """Rows of ``columns``, but for the file."""
-
-    def _json(self, result: Any) -> Dict[str, Any]:
-        raise NotImplementedError
-
-    def _describe(self, total: Counter, frames: int) -> str:
-        return ', '.join(f'{number} {name}' for name, number
-                         in total.most_common()) or 'nothing'
-
-
-class Detector(Predictor):
-    """Objects, by mmdet's DetInferencer."""
-    forms = ('json', 'csv', 'coco')
-    columns = ('file', 'class', 'score', 'x1', 'y1', 'x2', 'y2')
-
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
-        self._coco: Dict[str, list] = dict(
-            images=[], annotations=[], categories=[
-                dict(id=i, name=name)
-                for i, name in enumerate(self.classes, 1)])
-
-    def _picture(self, image: np.ndarray, result: Any) -> np.ndarray:
-        return self.model.visualize(
-            [_rgb(image)], [result], return_vis=True,
-            pred_score_thr=self.threshold)[0][..., ::-1]
-
-    def _count(self, result: Any) -> Counter:
-        found = result.pred_instances
-        return Counter(self.classes[label] for label in found.labels[
-            found.scores >= self.threshold])
-
-    def _json(self, result: Any) -> Dict[str, Any]:
-        return list_objects(self.model, self.classes, result)
-
-    def _table(self, result: Any) -> Iterator[tuple]:
-        content = self._json(result)
-        for name, score, box in zip(
-                content['names'], content['scores'], content['bboxes']):
-            yield (name, round(score, 4), *(round(side, 2) for side in box))
-
-    def _store(self, path: str, name: str, image: np.ndarray, result: Any
-               ) -> None:
-        if self.form != 'coco':
-            super()._store(path, name, image, result)
-            return
-        number = len(self._coco['images']) + 1
-        height, width = image.shape[:2]
-        self._coco['images'].append(
-            dict(id=number, file_name=path, height=height, width=width))
-        content = self.model.pred2dict(result)
-        for i, (x1, y1, x2, y2) in enumerate(content['bboxes']):
-            item = dict(
-                id=len(self._coco['annotations']) + 1, image_id=number,
-                category_id=content['labels'][i] + 1, iscrowd=0,
-                bbox=[x1, y1, x2 - x1, y2 - y1],
-                area=(x2 - x1) * (y2 - y1), score=content['scores'][i])
-            if 'masks' in content:
-                item['segmentation'] = content['masks'][i]
-            self._coco['annotations'].append(item)
-
-    def close(self) -> None:
-        super().close()
-        if self.form == 'coco':
-            self._write_json('predictions.json', self._coco)
-
-
-class Segmentor(Predictor):
-    """Label maps, by mmseg's MMSegInferencer."""
-    forms = ('png', 'csv')
-    columns = ('file', 'class', 'pixels')
-
-    def _labels(self, result: Any) -> np.ndarray:
-        return label_map(self.classes, result)
-
-    def _picture(self, image: np.ndarray, result: Any) -> np.ndarray:
-        visualizer = self.model.visualizer
-        visualizer.alpha = 0.8  # mmseg's own opacity of a prediction
-        visualizer.add_datasample('', _rgb(image), result, draw_gt=False)
-        return visualizer.get_image()[..., ::-1]
-
-    def _count(self, result: Any) -> Counter:
-        return Counter({item['name']: item['pixels'] for item in count_pixels(
-            self.classes, self._labels(result))})
-
-    def _describe(self, total: Counter, frames: int) -> str:
-        pixels = max(sum(total.values()), 1)
-        return ', '.join(f'{number / pixels:.0%} {name}' for name, number
-                         in total.most_common(5) if number * 200 >= pixels)
-
-    def _table(self, result: Any) -> Iterator[tuple]:
-        yield from self._count(result).most_common()
-
-    def _store(self, path: str, name: str, image: np.ndarray, result: Any
-               ) -> None:
-        super()._store(path, name, image, result)
-        if self.form == 'png':
-            self._write_image(f'preds/{name}.png', self._labels(result))
-
-
-class Classifier(Predictor):
-    """Scores of classes, by mmpretrain's ImageClassificationInferencer."""
-    forms = ('json', 'csv')
-    columns = ('file', 'class', 'score')
-
-    def _scores(self, result: Any) -> np.ndarray:
-        """``(K, )``"""
-        return result.pred_score.numpy()
-
-    def _picture(self, image: np.ndarray, result: Any) -> np.ndarray:
-        from mmpretrain.visualization import UniversalVisualizer
-        return UniversalVisualizer().visualize_cls(
-            _rgb(image), result, classes=self.classes, draw_gt=False
-        )[..., ::-1]
-
-    def _count(self, result: Any) -> Counter:
-        first = self._json(result)['classes'][0]
-        return Counter({first['name']: first['score']})
-
-    def _describe(self, total: Counter, frames: int) -> str:
-        return ', '.join(f'{score / frames:.2f} {name}' for name, score
-                         in total.most_common(5))
-
-    def _table(self, result: Any) -> Iterator[tuple]:
-        for item in self._json(result)['classes']:
-            yield item['name'], round(item['score'], 4)
-
-    def _json(self, result: Any) -> Dict[str, Any]:
-        return dict(classes=best_classes(self.classes, self._scores(result)))
-
-
-class ExportedSegmentor(Segmentor):
-    """Label maps, by an exported file."""
-
-    def _run(self, image: np.ndarray) -> Any:
-        return self.model(image)
-
-    def _labels(self, result: Any) -> np.ndarray:
-        return result
-
-    def _picture(self, image: np.ndarray, result: Any) -> np.ndarray:
-        colours = np.array(self.model.palette, np.uint8)[:, ::-1]
-        return cv2.addWeighted(image, 0.2, colours[result], 0.8, 0)
-
-
-class ExportedClassifier(Classifier):
-    """Scores of classes, by an exported file."""
-
-    def _run(self, image: np.ndarray) -> Any:
-        return self.model(image)
-
-    def _scores(self, result: Any) -> np.ndarray:
-        return result
-
-    def _picture(self, image: np.ndarray, result: Any) -> np.ndarray:
-        return cv2.putText(
-            image.copy(), self._describe(self._count(result), 1), (5, 20),
-            cv2.FONT_HERSHEY_SIMPLEX, 0.5, (255, 255, 255), 1, cv2.LINE_AA)
+        if isinstance(found, np.ndarray):
+            mmcv.imwrite(found, f'{target}.png')
+        else:
+            content = dict(file=path, width=size[0], height=size[1], **found)
+            Path(f'{target}.json').write_text(json.dumps(content))
 
 
 def load_predictor(config: str, checkpoint: Optional[str],
@@ -346,31 +248,29 @@ def load_predictor(config: str, checkpoint: Optional[str],
             file.
         checkpoint: Its weights; None for an exported file.
         cfg_options: Overrides of the config by dotted key.
-        **options: Of :class:`Predictor`.
+        **options: Those of :class:`Predictor`.
 
     Raises:
-        FileNotFoundError, ConnectionError, ValueError: As of the functions
-            above, and if the file holds a backbone alone or the results are
-            panoptic.
+        FileNotFoundError, ConnectionError, ValueError: As ``inferencer`` and
+            ``ExportedModel`` say, and if the file holds a backbone alone or
+            the results are panoptic.
     """
     if checkpoint is None:
         from .exported import ExportedModel
         model = ExportedModel(config)
-        kinds: Dict[str, type] = dict(segmentation=ExportedSegmentor,
-                                      classification=ExportedClassifier)
-        if model.task not in kinds:
+        if model.task not in TASKS:
             raise ValueError(f'{config}: a {model.task} predicts no classes')
-        return kinds[model.task](model, model.classes, **options)
+        return Predictor(model, model.task, model.classes, **options)
     cfg = load_config(config, cfg_options)
     refuse_panoptic(cfg)
     model = inferencer(cfg, checkpoint)
-    kind = dict(DetInferencer=Detector, MMSegInferencer=Segmentor,
-                ImageClassificationInferencer=Classifier)[type(model).__name__]
-    return kind(model, dataset_meta(model)['classes'], **options)
+    meta = getattr(model.model, 'dataset_meta', None) or (
+        model.model._dataset_meta)
+    return Predictor(model, type(model).__name__, meta['classes'], **options)
 
 
 def refuse_panoptic(cfg: Config) -> None:
-    """Of detectors only boxes and masks of objects are shown and written.
+    """Only boxes and masks of a detector's objects are drawn and written.
 
     Raises:
         ValueError: The config's detector gives panoptic segments.
@@ -383,16 +283,55 @@ def refuse_panoptic(cfg: Config) -> None:
             'measures it')
 
 
-def _loader(model: Any) -> Any:
-    """The first step of a model's pipeline, or that of most."""
+def find_sources(inputs: List[str]) -> List[Source]:
+    """The images and videos that are meant, each with a name of its own.
+
+    Args:
+        inputs: Paths of files and folders, URLs of images. Folders are
+            searched with their sub-folders; hidden files are skipped.
+
+    Raises:
+        ImportError: There are videos, and supervision is missing.
+    """
+    found: List[Tuple[str, Path]] = []
+    for text in inputs:
+        path = Path(text)
+        if '://' in text:
+            found.append((text, Path(Path(urlparse(text).path).name)))
+        elif path.is_dir():
+            found += [(str(file), file.relative_to(path))
+                      for file in sorted(path.rglob('*'))
+                      if file.suffix.lower() in IMAGES | VIDEOS
+                      and not file.name.startswith('.')]
+        else:
+            found.append((text, Path(path.name)))
+    names: Dict[str, str] = {}
+    for path, relative in found:
+        stem = name = str(relative.with_suffix(''))
+        number = 1
+        while name in names:
+            number += 1
+            name = f'{stem}_{number}'
+        names[name] = path
+    if find_spec('supervision') is None and any(
+            find_suffix(path) in VIDEOS for path in names.values()):
+        raise ImportError('videos need supervision: in the checkout, '
+                          'pip install ".[predict]"')
+    return [Source(path, name) for name, path in names.items()]
+
+
+def find_suffix(path: str) -> str:
+    """The suffix of a path or a URL, in lower case."""
+    return Path(urlparse(path).path).suffix.lower()
+
+
+def _build_loader(model: Any) -> Any:
+    """The first step of a model's test pipeline; the usual one for an exported
+    file."""
     cfg = getattr(model, 'cfg', None) or getattr(model, 'config', None)
-    scope = cfg.get('default_scope') if cfg else None
     step = dict(type='LoadImageFromFile')
     if cfg:
         step = dict(cfg.test_dataloader.dataset.pipeline[0], **step)
-    with DefaultScope.overwrite_default_scope(scope):
+    with DefaultScope.overwrite_default_scope(
+            cfg.get('default_scope') if cfg else None):
         return TRANSFORMS.build(step)
-
-
-def _rgb(image: np.ndarray) -> np.ndarray:
-    return np.ascontiguousarray(image[..., ::-1], np.uint8)

@@ -19,8 +19,7 @@ from mmiformer.kit import export as exporting
 from mmiformer.kit.export import OPSET, NotProvedError, export
 from mmiformer.kit.exported import ExportedModel
 from mmiformer.kit.inference import load_model, read_meta
-from mmiformer.kit.predict import load_predictor
-from mmiformer.kit.sources import Source
+from mmiformer.kit.predict import Source, load_predictor
 
 onnx = pytest.importorskip('onnx')
 for name in ('onnxscript', 'onnxruntime'):

@@ -1,5 +1,4 @@
 """Predictions of files: the same as in testing, and what is written."""
-import csv
 import json
 import re
 import subprocess
@@ -10,21 +9,20 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from conftest import refusal
+from conftest import refusal, run_tool
 from mmengine.config import Config
 from mmengine.logging import HistoryBuffer
-from pycocotools.coco import COCO
 from tiny_models import as_in_testing, save
 
 import mmiformer
 from mmiformer.config import load_config
-from mmiformer.kit import sources
+from mmiformer.kit import predict
 from mmiformer.kit.predict import (
-    NotReadError,
+    Source,
+    find_sources,
     load_predictor,
     refuse_panoptic,
 )
-from mmiformer.kit.sources import Source, find_sources
 
 
 @pytest.fixture
@@ -147,8 +145,6 @@ def test_what_cannot_be_an_inferencer(configs, images):
         mmiformer.inferencer(cfg, weights)
     with pytest.raises(FileNotFoundError, match='none.pth'):
         mmiformer.inferencer(config, 'none.pth')
-    with pytest.raises(ValueError, match='coco.*png, csv'):
-        load_predictor(config, weights, out=Path('out'), form='coco')
 
 
 def stock(name):
@@ -175,7 +171,7 @@ def test_every_input_has_a_name_of_its_own(images):
 
 def test_missing_packages_are_named(monkeypatch, tmp_path):
     """Before anything is predicted."""
-    monkeypatch.setattr(sources, 'find_spec', lambda name: None)
+    monkeypatch.setattr(predict, 'find_spec', lambda name: None)
     line = refusal('predict.py', 'a.py', 'a.pth', 'a.jpg', 'clip.MP4')
     assert 'supervision' in line and '".[predict]"' in line
     monkeypatch.setitem(sys.modules, 'onnxruntime', None)
@@ -183,60 +179,45 @@ def test_missing_packages_are_named(monkeypatch, tmp_path):
     assert 'pip install onnxruntime' in line
 
 
-def test_one_file_for_all(configs, images):
-    config, weights = save(configs, 'mask_rcnn', 'det')
-    for form in ('coco', 'csv', 'json'):
-        predictor = load_predictor(
-            config, weights, out=Path('out'), form=form, draw=False)
-        for source in find_sources(['in']):
-            predictor.predict(source)
-        predictor.close()
-    plain = [json.loads(Path(f'out/preds/{name}.json').read_text())
-             for name in ('a', 'sub/a')]
-    coco = COCO('out/predictions.json')
-    assert [image['file_name'] for image in coco.loadImgs([1, 2])] == [
-        'in/a.png', 'in/sub/a.png']
-    first = coco.loadAnns(coco.getAnnIds(imgIds=2))[0]
-    x1, y1, x2, y2 = plain[1]['bboxes'][0]
-    assert first['bbox'] == [x1, y1, x2 - x1, y2 - y1]
-    assert first['score'] == plain[1]['scores'][0]
-    assert coco.loadCats(first['category_id'])[0]['name'] == (
-        plain[1]['names'][0])
-    assert coco.annToMask(first).shape == (60, 80)
-    coco.loadRes(coco.dataset['annotations'])
-    with open('out/predictions.csv', newline='') as file:
-        rows = list(csv.DictReader(file))
-    assert len(rows) == sum(len(content['scores']) for content in plain)
-    row = rows[len(plain[0]['scores'])]
-    assert row['file'] == 'in/sub/a.png'
-    assert row['class'] == plain[1]['names'][0]
-    assert float(row['x2']) == pytest.approx(x2, abs=0.01)
-
-
 def test_frames_of_a_video(configs, video):
     pytest.importorskip('supervision', reason='videos need supervision')
     config, weights = save(configs, 'fpn_ade20k', 'seg')
     predictor = load_predictor(config, weights, out=Path('out'))
-    summary = predictor.predict(Source(video, 'clip'), stride=2)
-    assert summary[:3] == (80, 64, 3)
+    summary = predictor.predict(Source(video, 'clip'))
+    assert summary[:3] == (80, 64, 5)
     assert sorted(path.name for path in Path('out/preds/clip').iterdir()) == [
-        '000000.png', '000002.png', '000004.png']
+        f'00000{number}.png' for number in range(5)]
     drawn = cv2.VideoCapture('out/vis/clip.mp4')
-    assert drawn.get(cv2.CAP_PROP_FRAME_COUNT) == 3
-    assert drawn.get(cv2.CAP_PROP_FPS) == 5
+    assert drawn.get(cv2.CAP_PROP_FRAME_COUNT) == 5
+    assert drawn.get(cv2.CAP_PROP_FPS) == 10
     # Frames reach the model in OpenCV's order, as files do.
     frames = cv2.VideoCapture(video)
     frames.read(), frames.read()
     cv2.imwrite('frame.png', frames.read()[1])
     predictor.predict(Source('frame.png', 'frame'))
-    np.testing.assert_array_equal(cv2.imread('out/preds/clip/000002.png'),
-                                  cv2.imread('out/preds/frame.png'))
+    labels = cv2.imread('out/preds/clip/000002.png', cv2.IMREAD_UNCHANGED)
+    np.testing.assert_array_equal(
+        labels, cv2.imread('out/preds/frame.png', cv2.IMREAD_UNCHANGED))
+    # The shares are means over the frames.
+    classes = ('background', 'circle', 'square', 'triangle')
+    share, name = summary.text.split(', ')[0].split()
+    expected = np.mean([
+        cv2.imread(str(path), cv2.IMREAD_UNCHANGED) == classes.index(name)
+        for path in Path('out/preds/clip').iterdir()])
+    assert float(share.strip('%')) == pytest.approx(100 * expected, abs=.51)
+    # Without pictures there is no video either.
+    load_predictor(config, weights, out=Path('bare'), draw=False).predict(
+        Source(video, 'clip'))
+    np.testing.assert_array_equal(labels, cv2.imread(
+        'bare/preds/clip/000002.png', cv2.IMREAD_UNCHANGED))
+    assert not Path('bare/vis').exists()
     Path('bad.mp4').write_bytes(b'no video')
-    with pytest.raises(NotReadError, match='bad.mp4'):
+    with pytest.raises(Exception, match='bad.mp4'):
         predictor.predict(Source('bad.mp4', 'bad'))
 
 
-def test_the_command_counts_what_it_cannot_read(configs, images):
+def test_a_bad_input_costs_no_other(configs, images):
+    """Each that fails is named, and the exit status is their number."""
     config, weights = save(configs, 'imagenet', 'cls')
     Path('in/bad.jpg').write_text('no image')
     process = subprocess.run(
@@ -244,8 +225,30 @@ def test_the_command_counts_what_it_cannot_read(configs, images):
          'none.jpg', '--out', 'out'], capture_output=True, text=True)
     assert process.returncode == 2
     assert 'in/bad.jpg' in process.stderr and 'none.jpg' in process.stderr
+    assert '2 of 4 failed' in process.stdout
     assert re.search(r'^in/sub/a.png 80x60: 0\.\d\d \w+, \d+\.\d\d s$',
                      process.stdout, re.MULTILINE)
     assert sorted(str(path.relative_to('out')) for path
                   in Path('out').rglob('*.*')) == [
         'preds/a.json', 'preds/sub/a.json', 'vis/a.png', 'vis/sub/a.png']
+
+
+@pytest.mark.parametrize('error, status', [
+    (KeyboardInterrupt(), 130), (RuntimeError('out of memory\nat ...'), 1)])
+def test_what_goes_wrong_later(error, status, configs, images, monkeypatch,
+                               capsys):
+    config, weights = save(configs, 'imagenet', 'cls')
+    whole = predict.Predictor.predict
+
+    def break_at_sub(self, source):
+        if source.name == 'sub/a':
+            raise error
+        return whole(self, source)
+
+    monkeypatch.setattr(predict.Predictor, 'predict', break_at_sub)
+    with pytest.raises(SystemExit) as exit:
+        run_tool('predict.py', config, weights, 'in', '--out', 'out')
+    assert exit.value.code == status
+    assert Path('out/preds/a.json').is_file()
+    assert ('in/sub/a.png: RuntimeError: out of memory' in
+            capsys.readouterr().err) == (status == 1)
