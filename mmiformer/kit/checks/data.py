@@ -175,8 +175,8 @@ def _load(cfg: Config, split: str, node: dict, report: Report,
                        f'{_describe(error)}')
             return None
     if empty:
-        report.add('error', f'{where} has no sample: there is none, or none '
-                   'has an object of the classes')
+        report.add('error', f'{where} has no sample: no file of '
+                   'its suffix, or no object of its classes')
         return None
     return source
 
