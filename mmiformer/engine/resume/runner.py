@@ -16,7 +16,7 @@ from mmengine.runner import IterBasedTrainLoop, Runner
 from mmengine.utils import digit_version
 from torch.utils.data import DataLoader
 
-from ...backbone.hub import mmengine_history
+from ...backbone.hub import opened_safely
 from ...registry import RUNNERS
 from ..checkpoint import PlainCheckpointHook, written_whole
 from .rng import get_rng_state, set_rng_state
@@ -125,7 +125,7 @@ class ResumableRunner(Runner):
 
     def load_checkpoint(self, *args, **kwargs) -> dict:
         """Like mmengine's; keeps ``meta`` for :meth:`restore_position`."""
-        with mmengine_history():
+        with opened_safely():
             checkpoint = super().load_checkpoint(*args, **kwargs)
         self._meta = checkpoint.get('meta')
         self._saved_schedulers = checkpoint.get('param_schedulers')
