@@ -9,11 +9,13 @@ READY := $(if $(PYTHON),build/ready$(subst /,_,$(PYTHON)),$(VENV)/ready)
 PIP := $(RUN) -m pip install --disable-pip-version-check
 PINS := requirements/$(STACK).txt
 # Pythons for which the stack's torch and mmcv exist, the first choice first.
-VERSIONS := $(or $(VERSIONS_$(STACK)),3.11 3.12 3.10 3.13)
+VERSIONS_openmmlab := 3.11 3.12 3.10 3.13
 VERSIONS_lowest := 3.8
 VERSIONS_classic := 3.10 3.11 3.9 3.8
 VERSIONS_newest := 3.13 3.12
 VERSIONS_onedl := 3.12 3.11 3.10
+VERSIONS := $(or $(VERSIONS_$(STACK)),$(error STACK=$(STACK) is none of \
+    $(patsubst VERSIONS_%,%,$(filter VERSIONS_%,$(.VARIABLES)))))
 FITS := import sys; sys.exit('%d.%d' % sys.version_info[:2] not in sys.argv)
 # Two processes of one thread each: half the time on two cores. A file's tests
 # stay together, since they share what is slow to make, in conftest's order.
@@ -39,15 +41,16 @@ $(VENV)/ready: $(PINS) requirements/dev.txt setup.py
 	        $(wildcard $(HOME)/.pyenv/versions/$(v).*/bin/python)); do \
 	    $$python -c "$(FITS)" $(VERSIONS) 2>/dev/null && break; python=; \
 	done; \
-	test "$$python" || { echo '[set-up] STACK=$(STACK) needs Python $(VERSIONS);' \
-	    'STACK=classic is for 3.8 to 3.11'; exit 1; }; \
+	test ! -x $(RUN) -o "$$python" = $(RUN) || python=; \
+	test "$$python" || { echo '[set-up] STACK=$(STACK) needs Python $(VERSIONS)' \
+	    '(STACK=classic: 3.8 to 3.11), also in $(VENV) if that is there'; exit 1; }; \
 	test -x $(RUN) || $$python -m venv $(VENV); \
 	$(RUN) -m pip --version >/dev/null 2>&1 || $(RUN) -m ensurepip
 	@echo '[set-up] torch and the build tools: a minute, several with CUDA'
 	$(PIP) -q -c $(PINS) torch numpy setuptools wheel ninja packaging
 	@echo "[set-up] the frameworks: mmcv's operators compile for 8 to 20 minutes, once"
 	@# The setup.py of mmcv stops on Python 3.13 without that folder.
-	PYTHONPATH=$(CURDIR)/requirements/python313 $(PIP) \
+	PYTHONPATH="$(CURDIR)/requirements/python313" $(PIP) \
 	    $(if $(filter-out openmmlab,$(STACK)),--no-cache-dir) --no-build-isolation -r $(PINS)
 	@echo '[set-up] the tools of the tests, and mmiformer: a minute'
 	$(PIP) -q -c $(PINS) -r requirements/dev.txt

@@ -1,17 +1,17 @@
 """Checkpoints: found, opened without running code from them, and written so
 that they open anywhere."""
+import contextlib
 import errno
-import functools
 import hashlib
 import logging
 import os
 import pickle
 import re
 from collections.abc import Mapping
-from contextlib import contextmanager
 from inspect import isroutine
 from pathlib import Path
-from typing import Any, Callable, ContextManager, Dict, Iterator
+from typing import Any, Callable, Dict, Iterator
+from unittest import mock
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlparse
 
@@ -21,7 +21,8 @@ from mmengine.logging import HistoryBuffer, print_log
 from mmengine.runner import CheckpointLoader
 from mmengine.structures import BaseDataElement
 
-from .compat import allowed_globals, load_tensors
+from .compat import load_tensors
+from .unpickler import restore
 
 # What finds the files of a source that begins so; more may be added.
 FINDERS: Dict[str, Callable[[str], Path]] = {}
@@ -34,11 +35,15 @@ DIGEST = re.compile(r'-(?=\d*[a-f])([0-9a-f]{8,64})\.pth$')
 
 # torch's words for a file that needs more than ``weights_only`` allows, and,
 # among its RuntimeErrors, for a damaged one.
-REFUSED = re.compile(r'(GLOBAL |Trying to |Can only |getattr\(|Cannot use )'
-                     r'[^\n]*')
+REFUSED = re.compile(r'(GLOBAL |Trying to (?!resize)|Can only |getattr\(|'
+                     r'Cannot use |Unsupported operand 149)[^\n]*')
 DAMAGED = re.compile(
     'PytorchStreamReader|unexpected EOF|Invalid magic|Invalid protocol|'
-    'storage has wrong|Cannot use |.*inline_container')
+    'storage has wrong|Cannot use |inline_container|Trying to resize|'
+    'Unknown saved id|hasRecord|record size|storage offset|'
+    'Storage size calculation|setStorage')
+FORCE = 'TORCH_FORCE_WEIGHTS_ONLY_LOAD'
+FORCE_NO = 'TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD'
 
 
 def find(source: str) -> Path:
@@ -109,17 +114,17 @@ def read_checkpoint(source: str, map_location: Any = 'cpu') -> Any:
             numbers; or as of :func:`find`.
     """
     if '://' in source and not source.startswith((*FINDERS, *WEB)):
-        with mmengine_history():
-            return drop_code(
-                CheckpointLoader.load_checkpoint(source, map_location))
+        with mock.patch.dict(os.environ, {FORCE: '1', FORCE_NO: '0'}):
+            return drop_code(restore(
+                CheckpointLoader.load_checkpoint(source, map_location)))
     return open_checkpoint(source, map_location)
 
 
 def open_checkpoint(filename: str, map_location: Any = None) -> Any:
     """Opens what :func:`find` takes, for mmengine's loaders."""
-    path, allowed = find(filename), _history_types()
+    path = find(filename)
     try:
-        content = load_tensors(str(path), map_location, allowed)
+        content = restore(load_tensors(str(path), map_location))
     except Exception as error:
         if not _is_damage(error):
             raise
@@ -133,9 +138,10 @@ def _is_damage(error: Exception) -> bool:
     if isinstance(error, OSError):
         return error.errno == errno.EINVAL  # a seek outside of a cut file
     if isinstance(error, RuntimeError):
-        return DAMAGED.match(str(error)) is not None
-    return not isinstance(error, (
-        MemoryError, AttributeError, ImportError, NameError))
+        return DAMAGED.search(str(error)) is not None
+    if isinstance(error, AttributeError):
+        return not str(error).startswith('module ')
+    return not isinstance(error, (MemoryError, ImportError, NameError))
 
 
 def _explain(path: Path, error: Exception) -> str:
@@ -156,40 +162,6 @@ def first_line(error: BaseException) -> str:
     return (str(error) or repr(error)).splitlines()[0][:300]
 
 
-def mmengine_history() -> ContextManager[None]:
-    """Lets ``torch.load(weights_only=True)`` open mmengine's checkpoints.
-
-    mmengine 0.10.7 stores training curves as ``HistoryBuffer`` objects around
-    NumPy arrays, and metrics as NumPy numbers, which torch refuses. These few
-    classes only hold numbers.
-    """
-    return allowed_globals(_history_types())
-
-
-@functools.lru_cache(maxsize=None)
-def _history_types() -> Dict[str, Any]:
-    functions = {'_reconstruct': np.array(0).__reduce__()[0],
-                 'scalar': np.float64(0).__reduce__()[0]}
-    numbers = np.typecodes['AllInteger'] + np.typecodes['AllFloat'] + '?'
-    types = [HistoryBuffer, np.ndarray, np.dtype,
-             *(type(np.dtype(code)) for code in numbers)]
-    return {
-        **{f'{kind.__module__}.{kind.__qualname__}': kind for kind in types},
-        # NumPy 2 writes the module as numpy._core, NumPy 1 as numpy.core.
-        **{f'numpy.{core}.multiarray.{name}': function
-           for name, function in functions.items()
-           for core in ('_core', 'core')},
-        'builtins.getattr': _history_method}
-
-
-def _history_method(owner: Any, name: str) -> Any:
-    """Restricted ``getattr`` for the method names in a pickled HistoryBuffer;
-    the builtin would give access to any attribute."""
-    if owner is HistoryBuffer and name in ('min', 'max', 'mean', 'current'):
-        return getattr(owner, name)
-    raise pickle.UnpicklingError(f'getattr({owner!r}, {name!r}) is refused')
-
-
 def drop_code(checkpoint: Any) -> Any:
     """Removes the program that mmengine would run when it resumes.
 
@@ -208,15 +180,28 @@ def force_weights_only() -> None:
     """Makes every ``torch.load`` of this process and its children refuse
     code, whoever calls it, and mmengine open files and URLs as
     :func:`read_checkpoint` does; unless the user has told torch otherwise."""
-    if _is_set('TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD'):
+    if _is_set(FORCE_NO):
         print_log(
-            'TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD is set: loaders of other '
-            'packages may run code from checkpoints', logger='current',
+            f'{FORCE_NO} is set: loaders of other packages may run code '
+            'from checkpoints', logger='current',
             level=logging.WARNING)
     else:
-        os.environ['TORCH_FORCE_WEIGHTS_ONLY_LOAD'] = '1'
+        os.environ[FORCE] = '1'
         CheckpointLoader.register_scheme(
             ['', *WEB], open_checkpoint, force=True)
+
+
+@contextlib.contextmanager
+def opened_safely() -> Iterator[None]:
+    """Makes mmengine open files and URLs as :func:`read_checkpoint` does, in
+    a block."""
+    schemes = CheckpointLoader._schemes.copy()
+    CheckpointLoader.register_scheme(
+        ['', *WEB], open_checkpoint, force=True)
+    try:
+        yield
+    finally:
+        CheckpointLoader._schemes = schemes
 
 
 def _is_set(variable: str) -> bool:
@@ -262,7 +247,7 @@ def to_plain(value: Any) -> Any:
     return repr(value)
 
 
-@contextmanager
+@contextlib.contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
     """Yields a path to write to, which gets the name ``path`` when it is
     complete and on the disk, and is removed after an error."""

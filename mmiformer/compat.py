@@ -1,10 +1,13 @@
 """All that differs between the supported versions of torch, 2.0 and later."""
-from contextlib import contextmanager
-from typing import Any, Dict, Iterator, Optional, Sequence
+from threading import Lock
+from typing import Any, Optional, Sequence
 
 import torch
 from torch import Tensor, nn
 
+from . import unpickler
+
+LOCK = Lock()  # torch's list of allowed names is one for all threads
 TORCH = tuple(map(int, torch.__version__.split('.')[:2]))
 if TORCH < (2, 0):
     raise ImportError(f'mmiformer needs torch >= 2.0, found {torch.__version__}'
@@ -40,24 +43,11 @@ def total_norm(tensors: Sequence[Tensor]) -> Tensor:
     return torch.linalg.vector_norm(torch.stack(norms))
 
 
-@contextmanager
-def allowed_globals(allowed: Dict[str, Any]) -> Iterator[None]:
-    """Adds names, by their full path, to what ``weights_only=True`` accepts;
-    before torch 2.6 there is no such list, and nothing is added."""
+def load_tensors(path: str, map_location: Any) -> Any:
+    """``torch.load`` that runs no code from the file, for
+    :func:`~.unpickler.restore`."""
     if TORCH < (2, 6):
-        yield
-        return
-    known = torch.serialization.get_safe_globals()  # stay when this ends
-    entries = [(item, name) for name, item in allowed.items()]
-    with torch.serialization.safe_globals(
-            [entry for entry in entries if entry not in known]):
-        yield
-
-
-def load_tensors(path: str, map_location: Any, allowed: Dict[str, Any]) -> Any:
-    """``torch.load`` that runs no code from the file."""
-    if TORCH < (2, 6):
-        from . import unpickler
-        return unpickler.load(path, map_location, allowed)
-    with allowed_globals(allowed):
+        return unpickler.load(path, map_location)
+    entries = [(item, name) for name, item in unpickler.ALLOWED.items()]
+    with LOCK, torch.serialization.safe_globals(entries):
         return torch.load(path, map_location=map_location, weights_only=True)

@@ -133,3 +133,18 @@ def test_the_set_up_names_the_pythons_that_fit(checkout):
     assert result.returncode != 0
     assert 'openmmlab' in result.stdout and '2.9' in result.stdout
     assert not (folder / '.venv').exists()
+
+
+@pytest.mark.parametrize('stack, versions', [
+    ('lowest', '3.8'), ('classic', '3.10 3.11 3.9 3.8')])
+def test_a_stack_takes_the_pythons_that_its_torch_has(
+        stack, versions, checkout):
+    folder, (make, *_) = checkout
+    command = [make, '-n', 'setup', f'STACK={stack}']
+    printed = subprocess.run(command, cwd=folder, check=True,
+                             capture_output=True, text=True).stdout
+    assert f'needs Python {versions}\'' in printed
+    command[-1] = 'STACK=nonsense'
+    failed = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    assert failed.returncode and 'nonsense' in failed.stderr
+    assert 'classic' in failed.stderr

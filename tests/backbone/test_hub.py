@@ -8,7 +8,7 @@ import time
 import huggingface_hub
 import pytest
 import torch
-from conftest import set_hub
+from conftest import needs_version, set_hub
 from file_server import REPO
 from mmengine.runner import CheckpointLoader
 
@@ -57,8 +57,7 @@ def downloads(served):
             if entry[0] == 'GET' and 'storage' in entry[1]]
 
 
-@pytest.mark.skipif(huggingface_hub.__version__[:2] == '0.',
-                    reason='needs huggingface_hub 1')
+@needs_version('huggingface_hub', '2.0')
 def test_a_dropped_connection_is_tried_again(served):
     served.cuts = [300_000, 200_000]
     assert find(BASE).read_bytes() == CONTENT

@@ -1,10 +1,15 @@
 """Opening checkpoints: tensors, numbers and mmengine's training history, but
 no code; and each error is what it is."""
 import collections
+import contextlib
+import os
 import pickle
 import subprocess
 import sys
 import tarfile
+import zipfile
+from concurrent.futures import ThreadPoolExecutor
+from random import Random
 
 import numpy as np
 import pytest
@@ -17,7 +22,7 @@ from mmiformer import checkpoint as hub
 from mmiformer import compat
 from mmiformer.checkpoint import (
     force_weights_only,
-    mmengine_history,
+    opened_safely,
     read_checkpoint,
 )
 
@@ -95,28 +100,18 @@ def test_training_history(tmp_path):
     assert CheckpointLoader.load_checkpoint(path)['mIoU'] == .5
 
 
-@pytest.mark.skipif(compat.TORCH < (2, 6), reason='needs torch 2.6')
-def test_training_history_for_the_loaders_of_others(tmp_path, monkeypatch):
-    monkeypatch.undo()
-    path = str(tmp_path / 'epoch_1.pth')
-    torch.save(dict(mIoU=np.float64(.5)), path)
-    with mmengine_history():
-        assert CheckpointLoader.load_checkpoint(path)['mIoU'] == .5
-
-
-@pytest.mark.skipif(compat.TORCH < (2, 6), reason='needs torch 2.6')
-def test_allowed_classes_are_restored(monkeypatch):
-    """Those of the user, and of a scope around it, stay."""
-    monkeypatch.undo()
-    safe = torch.serialization.get_safe_globals
-    with torch.serialization.safe_globals([HistoryBuffer]):
-        before = set(safe())
-        with mmengine_history():
-            inside = set(safe())
-            with mmengine_history():
-                assert set(safe()) == inside
-            assert set(safe()) == inside > before
-        assert set(safe()) == before
+def test_the_process_is_as_before(tmp_path):
+    """In other threads, too: what is allowed is allowed for a block alone."""
+    path = str(tmp_path / 'x.pth')
+    torch.save(dict(loss=HistoryBuffer([1.], [1])), path)
+    names = getattr(torch.serialization, 'get_safe_globals', list)
+    before = dict(os.environ), {*names()}, torch.jit.load
+    with ThreadPoolExecutor(4) as pool:
+        contents = [*pool.map(read_checkpoint, [path] * 40)]
+    assert {content['loss'].mean() for content in contents} == {1.}
+    assert (dict(os.environ), {*names()}, torch.jit.load) == before
+    with opened_safely():
+        assert CheckpointLoader.load_checkpoint(path)['loss'].mean() == 1.
 
 
 @pytest.mark.parametrize('content, word', [
@@ -147,6 +142,101 @@ def test_a_file_changes_no_class(tmp_path):
     with pytest.raises(ValueError, match='x.pth is'):
         read_checkpoint(str(tmp_path / 'x.pth'))
     assert not hasattr(collections.Counter, 'changed')
+
+
+class Build:
+    """Is built in a file by a call, and then given a state."""
+
+    def __init__(self, call, state):
+        self.call, self.state = call, state
+
+    def __reduce__(self):
+        return (*self.call, self.state)
+
+
+@pytest.mark.parametrize('content', [
+    # A class-level table of HistoryBuffer, updated by its __setstate__.
+    Build((HistoryBuffer, ()), dict(_statistics_methods=dict(mean=len))),
+    # NumPy trusts what it is told of an object's memory.
+    *(Build((np.dtype, (code, False, True)),
+            (3, '|', None, None, None, 8, 1, 63)) for code in ('V8', 'O')),
+    # A function that returns its argument gives access to classes.
+    Call(torch._tensor._rebuild_from_type_v2, HistoryBuffer.current,
+         torch.Tensor, (), dict(changed=1))])
+def test_a_file_reaches_neither_classes_nor_memory(content, tmp_path):
+    torch.save(content, tmp_path / 'x.pth')
+    methods = dict(HistoryBuffer._statistics_methods)
+    with pytest.raises(ValueError, match='x.pth is'):
+        read_checkpoint(str(tmp_path / 'x.pth'))
+    assert HistoryBuffer._statistics_methods == methods
+    assert not hasattr(torch.Tensor, 'changed')
+
+
+def test_a_state_dict_is_what_it_was(tmp_path):
+    """With its order, and the versions that load_state_dict reads."""
+    state = nn.BatchNorm2d(2).state_dict()
+    cycle = [1]
+    cycle.append(cycle)
+    torch.save(dict(state=state, cycle=cycle, counts=collections.Counter('aab'),
+                    pair=(1, None)), tmp_path / 'x.pth')
+    content = read_checkpoint(str(tmp_path / 'x.pth'))
+    assert [*content['state']] == [*state] != []
+    assert content['state']._metadata == state._metadata
+    assert content['cycle'][1] is content['cycle'] and content['pair'] == (
+        1, None) and content['counts'] == dict(a=2, b=1)
+
+
+def test_a_container_cannot_hide_what_is_in_it(tmp_path):
+    """Its own ``get`` would, from code that asks it."""
+    hiding = Build((collections.OrderedDict, ()), dict(get=collections.Counter))
+    hiding.__class__ = type('Hiding', (Build, ), dict(
+        __reduce__=lambda self: (collections.OrderedDict, (), self.state, None,
+                                 iter(dict(meta=dict(config='1')).items()))))
+    torch.save(hiding, tmp_path / 'x.pth')
+    assert read_checkpoint(str(tmp_path / 'x.pth')) == dict(meta={})
+
+
+def test_a_file_of_an_unknown_scheme_is_opened_like_any(evil):
+    folder = evil.with_name('weird:') / 'x'
+    folder.mkdir(parents=True)
+    path = evil.rename(folder / 'evil.pth')
+    with pytest.raises(Exception, match='evil.pth|GLOBAL|Unsupported'):
+        read_checkpoint(f'{evil.parent}/weird://x/evil.pth')
+    assert not (evil.parent / 'ran').exists() and path.exists()
+
+
+@pytest.mark.parametrize('count', [10**6, -1])
+def test_a_storage_is_no_larger_than_its_record(count, tmp_path):
+    """torch once read as many bytes as the file asked for."""
+    path = tmp_path / 'x.pth'
+    torch.save(dict(a=torch.zeros(300)), path)
+    copy = tmp_path / 'copy.pth'
+    with zipfile.ZipFile(path) as old, zipfile.ZipFile(copy, 'w') as new:
+        for info in old.infolist():
+            data = old.read(info)
+            if info.filename.endswith('data.pkl'):
+                number = pickle.dumps(300, 2)[2:-1]
+                assert number in data
+                data = data.replace(number, pickle.dumps(count, 2)[2:-1])
+            new.writestr(info.filename, data)
+    with pytest.raises(ValueError, match='copy.pth is'):
+        read_checkpoint(str(copy))
+
+
+@pytest.mark.parametrize('zipped', [True, False])
+def test_flipped_bits_are_one_line(zipped, tmp_path):
+    path = tmp_path / 'x.pth'
+    torch.save(dict(meta=dict(iter=3), loss=HistoryBuffer([1.], [1]),
+                    a=torch.rand(9)), path,
+               _use_new_zipfile_serialization=zipped)
+    content, random = path.read_bytes(), Random(0)
+    for _ in range(60):
+        data = bytearray(content)
+        for _ in range(3):
+            data[random.randrange(len(data))] ^= 1 << random.randrange(8)
+        path.write_bytes(data)
+        with contextlib.suppress(ValueError, MemoryError):
+            read_checkpoint(str(path))
 
 
 def test_a_config_in_a_checkpoint_is_removed(tmp_path):
@@ -182,14 +272,14 @@ def test_what_is_no_checkpoint_is_damaged(tmp_path):
     MemoryError(), PermissionError(13, 'Permission denied'),
     OSError(116, 'Stale file handle'), NameError('a bug'),
     torch.cuda.OutOfMemoryError('CUDA out of'),
-    AttributeError('torch has no such name'),
+    AttributeError("module 'torch' has no attribute 'x'"),
     RuntimeError('[enforce fail at alloc_cpu.cpp] not enough memory')])
 def test_what_is_no_damage_is_not_called_so(error, tmp_path, monkeypatch):
     def fail(*args, **kwargs):
         raise error
 
     torch.save(dict(a=torch.ones(2)), tmp_path / 'x.pth')
-    monkeypatch.setattr(torch, 'load', fail)
+    monkeypatch.setattr(hub, 'load_tensors', fail)
     with pytest.raises(type(error)) as caught:
         read_checkpoint(str(tmp_path / 'x.pth'))
     assert caught.value is error

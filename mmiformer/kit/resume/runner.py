@@ -18,7 +18,7 @@ from mmengine.runner import IterBasedTrainLoop, Runner
 from mmengine.utils import digit_version
 from torch.utils.data import DataLoader
 
-from ...checkpoint import mmengine_history, written_whole
+from ...checkpoint import opened_safely, written_whole
 from .plain import PlainCheckpointHook
 from .rng import get_rng_state, set_rng_state
 from .sampler import (
@@ -127,7 +127,7 @@ class ResumableRunner(Runner):
 
     def load_checkpoint(self, *args, **kwargs) -> dict:
         """Like mmengine's; keeps ``meta`` for :meth:`restore_position`."""
-        with mmengine_history():
+        with opened_safely():
             checkpoint = super().load_checkpoint(*args, **kwargs)
         self._meta = checkpoint.get('meta')
         self._saved_schedulers = checkpoint.get('param_schedulers')
