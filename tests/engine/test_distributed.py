@@ -201,6 +201,8 @@ default_hooks = dict(logger=dict(interval=1),
 STRIKING = '''
 import os
 import signal
+import time
+from pathlib import Path
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 @HOOKS.register_module()
@@ -208,6 +210,12 @@ class StrikingHook(Hook):
     def after_val_iter(self, runner, batch_idx, **_):
         if runner.rank == 1 and batch_idx == 3:
             os.kill(os.getpid(), signal.SIGTERM)
+    def before_save_checkpoint(self, runner, checkpoint):
+        if checkpoint['meta'].get('sigterm'):
+            time.sleep(5)  # a slow disk, of the first process
+            pid = os.getppid()
+            processes = Path(f'/proc/{pid}/task/{pid}/children').read_text()
+            print('while saving:', len(processes.split()), flush=True)
 '''
 
 
@@ -238,6 +246,7 @@ def test_sigterm_in_a_validation(epochs):
     ask each other is the last."""
     arguments, output = epochs
     assert f'SIGTERM: saved {arguments[-1]}/iter_10.pth' in output
+    assert 'while saving: 2' in output  # torchrun ends all if one leaves
     assert re.findall(r'Epoch\(val\) \[2\]\[ *(\d+)/20\]', output)[-1] == '20'
 
 

@@ -154,8 +154,6 @@ def test_the_newest_undamaged_checkpoint_is_used(tmp_path):
     cfg = config(tmp_path)
     assert find_newest(cfg) == (None, None)
     run(tmp_path, 3)
-    for number in (2, 3):
-        os.utime(tmp_path / f'epoch_{number}.pth', (number, number + 4e9))
     path = tmp_path / 'epoch_3.pth'
     path.write_bytes(path.read_bytes()[:-200])
     # Not used: it may name any file.
@@ -167,6 +165,21 @@ def test_the_newest_undamaged_checkpoint_is_used(tmp_path):
         (tmp_path / f'epoch_{number}.pth').write_bytes(b'')
     with pytest.raises(ValueError, match=f'3 .*{tmp_path}'):
         prepare_resume(cfg)
+
+
+def test_the_newest_checkpoint_is_the_furthest_not_the_youngest(tmp_path):
+    """Copies have other times; iteration 9 comes before epoch 10."""
+    def save(name, age, **meta):
+        torch.save(dict(meta=meta), tmp_path / name)
+        os.utime(tmp_path / name, (1e9 - age, 1e9 - age))
+
+    save('epoch_10.pth', 9, epoch=10, iter=40)
+    save('epoch_9.pth', 1, epoch=9, iter=36)
+    save('iter_38.pth', 2, epoch=9, iter=38)
+    save('epoch_10-0a1b2c3d.pth', 0)  # published, no run
+    assert find_newest(config(tmp_path))[0] == str(tmp_path / 'epoch_10.pth')
+    save('iter_42.pth', 10, epoch=10, iter=42)
+    assert find_newest(config(tmp_path))[0] == str(tmp_path / 'iter_42.pth')
 
 
 def test_checkpoints_elsewhere_are_found(tmp_path):

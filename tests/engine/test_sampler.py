@@ -80,6 +80,17 @@ def test_batches_start_anywhere(sampler, workers, batches):
             torch.cat(whole)[:, 1:].flatten().tolist())
 
 
+@pytest.mark.parametrize('workers', [0, 1])
+def test_the_data_set_is_left_as_it_is(workers):
+    """A second loader takes its samples as it would have before."""
+    dataset = Noise()
+    data = make_seeded(DataLoader(dataset, batch_size=3), seed=5)
+    assert len([*data]) == 3 and data.dataset is dataset
+    (batch, ) = DataLoader(dataset, batch_size=7, num_workers=workers)
+    assert batch[:, 0].tolist() == [*range(7)]
+    assert not vars(dataset)
+
+
 def test_more_than_a_pass_can_be_skipped():
     data = loader()
     expected = take(data, epoch=2, start=1)
@@ -111,7 +122,7 @@ def test_processes_augment_like_one_with_the_joint_batch(monkeypatch):
         indices = list(range(8))[rank::world_size]
         batches = SeededBatchSampler(
             BatchSampler(indices, batch, False), seed=7)
-        return [{int(i): i.seed for i in batch} for batch in batches]
+        return [dict(zip(batch.indices, batch.seeds)) for batch in batches]
 
     joint = seeds(0, 1, 4)
     assert len(joint) == 2

@@ -1,6 +1,7 @@
 """Which checkpoint a run resumes from."""
+import re
 from pathlib import Path
-from typing import Optional, Tuple
+from typing import List, Optional, Tuple
 
 from mmengine.config import Config
 from mmengine.logging import print_log
@@ -13,7 +14,7 @@ from ..launch import on_first_process
 from .plain import PlainCheckpointHook
 from .runner import ResumableRunner
 
-PATTERNS = ('epoch_*.pth', 'iter_*.pth')  # of mmengine's names
+NAMES = ('epoch_{}.pth', 'iter_{}.pth')  # mmengine's
 
 
 def build_runner(cfg: Config) -> Runner:
@@ -82,9 +83,11 @@ def _choose(cfg: Config, checkpoint: Optional[str]
 
 
 def find_newest(cfg: Config) -> Tuple[Optional[str], Optional[dict]]:
-    """The newest checkpoint of a run that can be opened, and its content.
+    """The checkpoint of a run that is the furthest and can be opened, and its
+    content.
 
-    mmengine's text file ``last_checkpoint`` is not used: it may name any file.
+    Copying changes the times of files, and mmengine's text file
+    ``last_checkpoint`` may name any file: neither is used.
 
     Raises:
         ValueError: There are some, and none can be opened.
@@ -94,18 +97,38 @@ def find_newest(cfg: Config) -> Tuple[Optional[str], Optional[dict]]:
     folders = [Path(cfg.work_dir)]
     if hook.get('out_dir'):  # mmengine adds a folder with the run's name
         folders.append(Path(hook['out_dir'], folders[0].resolve().name))
-    patterns = [*PATTERNS, (hook.get('filename_tmpl') or PATTERNS[0]).replace(
-        '{}', '*')]
-    paths = sorted({path for folder in folders for pattern in patterns
-                    for path in folder.glob(pattern)},
-                   key=lambda path: path.stat().st_mtime, reverse=True)
-    for path in paths:
-        try:
-            return str(path), read_checkpoint(str(path))
-        except ValueError as error:
-            print_log(f'skipping a checkpoint: {error}', logger='current')
-    if paths:
+    best, damaged = (-1, -1, None, None), 0
+    for name in {*NAMES, hook.get('filename_tmpl') or NAMES[0]}:
+        # An epoch's number says nothing beside an iteration's: the first that
+        # opens of either kind of name is compared by its content.
+        for path in _numbered(folders, name):
+            try:
+                content = read_checkpoint(str(path))
+            except ValueError as error:
+                print_log(f'skipping a checkpoint: {error}', logger='current')
+                damaged += 1
+                continue
+            meta = content.get('meta') or {}
+            found = meta.get('iter', 0), meta.get('epoch', 0)
+            if found > best[:2]:
+                best = (*found, str(path), content)
+            break
+    if damaged and best[2] is None:
         raise ValueError(
-            f'none of {len(paths)} checkpoints in {folders[-1]} can be opened '
+            f'none of {damaged} checkpoints in {folders[-1]} can be opened '
             '(see above): remove them to start from the beginning')
-    return None, None
+    return best[2:]
+
+
+def _numbered(folders: List[Path], name: str) -> List[Path]:
+    """The files with a name such as ``'epoch_{}.pth'``, the highest number
+    first."""
+    pattern = re.compile(
+        re.sub(r'\\{.*?\\}', r'(\\d+)', re.escape(name)))
+    found = [(pattern.fullmatch(path.name), path)
+             for folder in folders if folder.is_dir()
+             for path in folder.iterdir()]
+    return [path for match, path in sorted(
+        ((match, path) for match, path in found if match),
+        key=lambda pair: [int(text) for text in pair[0].groups()],
+        reverse=True)]

@@ -10,7 +10,12 @@ from typing import Dict, Iterator, List, Optional, Tuple, Union
 
 import mmengine
 import torch
-from mmengine.dist import all_gather_object, all_reduce, is_main_process
+from mmengine.dist import (
+    all_gather_object,
+    all_reduce,
+    barrier,
+    is_main_process,
+)
 from mmengine.hooks import EarlyStoppingHook, Hook
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.registry import RUNNERS
@@ -88,13 +93,14 @@ class ResumableRunner(Runner):
                         save_optimizer: bool = True, **kwargs) -> None:
         """Like mmengine's; the file is written whole or not at all. Where
         gradients are being accumulated, which no checkpoint holds, it is
-        written after the optimizer's next step.
+        written after the optimizer's next step. No process returns before the
+        first one has written it.
 
         Raises:
             CheckpointError: It cannot be written, for want of space or
                 permission; checkpoints from before are untouched.
         """
-        meta, rng = dict(meta or {}), get_rng_state()
+        meta = dict(meta or {})
         if save_optimizer and self._accumulated():
             self._postponed = partial(self.save_checkpoint, out_dir, filename,
                                       *args, meta=meta, **kwargs)
@@ -103,10 +109,15 @@ class ResumableRunner(Runner):
         # and once more after its validation.
         meta['validated'] = (
             meta.get('epoch'), meta.get('iter')) == (self.epoch, self.iter)
-        meta['rng'] = all_gather_object(rng)
+        meta['rng'] = all_gather_object(get_rng_state())
         kwargs.update(meta=meta, save_optimizer=save_optimizer)
-        if not is_main_process():
-            return
+        if is_main_process():
+            self._write_checkpoint(out_dir, filename, *args, **kwargs)
+        barrier()  # a process that leaves before may end the one that writes
+
+    def _write_checkpoint(self, out_dir: str, filename: str, *args,
+                          save_optimizer: bool, **kwargs) -> None:
+        kwargs.update(save_optimizer=save_optimizer)
         if '://' in out_dir:
             super().save_checkpoint(out_dir, filename, *args, **kwargs)
             return

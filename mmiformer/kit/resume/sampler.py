@@ -5,29 +5,42 @@ import random
 import signal
 from functools import lru_cache, partial
 from multiprocessing.sharedctypes import RawValue
-from typing import Any, Callable, Iterator, List, Optional, Sequence
+from typing import Any, Callable, Iterator, List, Optional
 
 import numpy as np
 import torch
 from mmengine.dataset import InfiniteSampler
 from mmengine.dist import get_dist_info
-from torch.utils.data import BatchSampler, DataLoader, Dataset, get_worker_info
+from torch.utils.data import BatchSampler, DataLoader, get_worker_info
 
 from .rng import get_rng_state, set_rng_state
 
 
-class SeededIndex(int):
-    """A dataset index that carries the seed of its position in the run."""
+class SeededBatch:
+    """The indices of a batch, each with the seed of its position in the run.
 
-    seed: tuple
+    Whoever iterates over them, as ``DataLoader`` does where it loads the
+    samples, gets plain indices, and random numbers of the index's own seed
+    until the next one. Not a list: pickling would iterate over that.
+    """
 
-    def __new__(cls, index: int, seed: tuple) -> 'SeededIndex':
-        self = super().__new__(cls, index)
-        self.seed = seed
-        return self
+    def __init__(self, indices: List[int], seeds: List[tuple]) -> None:
+        self.indices, self.seeds = indices, seeds
 
-    def __getnewargs__(self):  # pickled when it is sent to a worker
-        return int(self), self.seed
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __iter__(self) -> Iterator[int]:
+        before = get_rng_state() if get_worker_info() is None else None
+        for index, seed in zip(self.indices, self.seeds):
+            # Uncorrelated even where two seeds differ by 1.
+            words = np.random.SeedSequence(seed).generate_state(3)
+            random.seed(int(words[0]))
+            np.random.seed(words[1])
+            torch.manual_seed(int(words[2]))
+            yield index
+        if before is not None:  # the main process continues with its own
+            set_rng_state(before)
 
 
 class SeededBatchSampler:
@@ -57,7 +70,7 @@ class SeededBatchSampler:
     def __len__(self) -> int:
         return len(self.batch_sampler)
 
-    def __iter__(self) -> Iterator[List[SeededIndex]]:
+    def __iter__(self) -> Iterator[SeededBatch]:
         skip, self.start = self.start, 0
         rank, world_size = get_dist_info()
         while True:
@@ -67,8 +80,8 @@ class SeededBatchSampler:
                     continue
                 seed = (self.seed, self.epoch, number)
                 # mmengine's samplers give every world_size-th index to a rank.
-                yield [SeededIndex(index, (*seed, i * world_size + rank))
-                       for i, index in enumerate(batch)]
+                yield SeededBatch(batch, [
+                    (*seed, i * world_size + rank) for i in range(len(batch))])
             self.epoch += 1
             skip -= number + 1
             if skip <= 0:  # iteration-based runs may skip whole passes
@@ -90,22 +103,6 @@ class SeededBatchSampler:
             self.sampler.indices = self.sampler._indices_of_rank()
         return copy.deepcopy(
             self.batch_sampler, {id(self.sampler): self.sampler})
-
-
-def get_seeded(dataset: Dataset, indices: Sequence[SeededIndex]) -> list:
-    """The samples, each drawn with random numbers of its own seed."""
-    samples = []
-    before = get_rng_state() if get_worker_info() is None else None
-    for index in indices:
-        # Uncorrelated even where two seeds differ by 1.
-        words = np.random.SeedSequence(index.seed).generate_state(3)
-        random.seed(int(words[0]))
-        np.random.seed(words[1])
-        torch.manual_seed(int(words[2]))
-        samples.append(dataset[int(index)])
-    if before is not None:  # the main process continues with its own numbers
-        set_rng_state(before)
-    return samples
 
 
 @lru_cache(maxsize=None)
@@ -132,14 +129,11 @@ def make_seeded(loader: DataLoader, seed: int) -> DataLoader:
     """The same loader with a :class:`SeededBatchSampler`.
 
     Args:
-        loader: Of a map-style data set, whose samples are drawn by
-            :func:`get_seeded` from now on.
+        loader: Of a map-style data set.
         seed: Of the run.
     """
-    dataset = loader.dataset
-    dataset.__getitems__ = partial(get_seeded, dataset)  # torch looks for it
     return DataLoader(
-        dataset,
+        loader.dataset,
         batch_sampler=SeededBatchSampler(loader.batch_sampler, seed),
         num_workers=loader.num_workers,
         collate_fn=loader.collate_fn,
