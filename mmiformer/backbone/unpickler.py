@@ -88,8 +88,8 @@ def restore(value: Any, seen: Optional[dict] = None) -> Any:
         result = kind()
         seen[id(value)] = result, value
         for key in dict.keys(value):
-            dict.__setitem__(result, restore(key, seen),
-                             restore(dict.__getitem__(value, key), seen))
+            result[restore(key, seen)] = restore(
+                dict.__getitem__(value, key), seen)
         if '_metadata' in getattr(value, '__dict__', {}):  # of a state dict
             result._metadata = restore(vars(value)['_metadata'], seen)
         return result

@@ -171,6 +171,20 @@ def test_a_file_reaches_neither_classes_nor_memory(content, tmp_path):
     assert not hasattr(torch.Tensor, 'changed')
 
 
+def test_a_state_dict_is_what_it_was(tmp_path):
+    """With its order, and the versions that load_state_dict reads."""
+    state = nn.BatchNorm2d(2).state_dict()
+    cycle = [1]
+    cycle.append(cycle)
+    torch.save(dict(state=state, cycle=cycle, counts=collections.Counter('aab'),
+                    pair=(1, None)), tmp_path / 'x.pth')
+    content = read_checkpoint(str(tmp_path / 'x.pth'))
+    assert [*content['state']] == [*state] != []
+    assert content['state']._metadata == state._metadata
+    assert content['cycle'][1] is content['cycle'] and content['pair'] == (
+        1, None) and content['counts'] == dict(a=2, b=1)
+
+
 def test_a_container_cannot_hide_what_is_in_it(tmp_path):
     """Its own ``get`` would, from code that asks it."""
     hiding = Build((collections.OrderedDict, ()), dict(get=collections.Counter))
