@@ -7,8 +7,8 @@ import torch
 from conftest import TINY
 from torch._dynamo.utils import counters
 
-from mmiformer import IFormer
-from mmiformer.backbone import arguments, compat
+from mmiformer import IFormer, compat
+from mmiformer.backbone import arguments
 
 ARCH = dict(TINY, depths=(1, 1, 1, 1), attention_heads=(1, 2, 3, 5))
 CFG = dict(backend='aot_eager', fullgraph=True)  # no code is generated
