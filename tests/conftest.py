@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import runpy
+import signal
 import subprocess
 import sys
 import threading
@@ -121,7 +122,7 @@ def pytest_collection_modifyitems(items):
 def process_restored():
     """Undoes what a tool that runs in this process sets for all of it."""
     logger = MMLogger.get_current_instance()
-    level = logger.level
+    level, handler = logger.level, signal.getsignal(signal.SIGTERM)
     try:
         with mock.patch.dict(os.environ), mock.patch.object(
                 CheckpointLoader, '_schemes',
@@ -129,6 +130,7 @@ def process_restored():
             yield
     finally:
         logger.setLevel(level)
+        signal.signal(signal.SIGTERM, handler)  # torch's compiler sets one
 
 
 @pytest.fixture(autouse=True)
