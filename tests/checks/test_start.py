@@ -120,6 +120,7 @@ def run(rank, cfg, store, results):
     torch.distributed.destroy_process_group()
 
 
+@pytest.mark.slow  # it forks a process that has threads, which may hang
 @pytest.mark.parametrize('whole, endings', [
     (True, ['passed', 'passed']),
     (False, ['FileNotFoundError', 'SystemExit'])])
