@@ -257,8 +257,8 @@ def test_fewer_processes(epochs):
     assert read_checkpoint(str(path))['meta']['epoch'] == 1
     output = call(*arguments, '--resume', path, '--cfg-options',
                   'train_cfg.max_epochs=2')
-    assert 'after batch 1 of 3, and an epoch has 6: resuming at the ' \
-        'beginning of epoch 2' in output
+    assert 'an epoch has 6 batches and not 3: resuming at the beginning of ' \
+        'epoch 2' in output
     assert 'random states of 2 processes and not of 1' in output
     trained = re.findall(r'Epoch\(train\) +(\[.*?/6\])', output)
     assert trained == [f'[2][{i}/6]' for i in range(1, 7)]

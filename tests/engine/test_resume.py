@@ -441,7 +441,7 @@ def test_other_data_is_said_and_neither_hangs_nor_skips(
     resumed = run(tmp_path, 3, resumed=True, by_epoch=by_epoch, **change)
     log = read_logs(tmp_path)
     assert said in log
-    assert (f'after batch 2 of 4, and an epoch has {batches}: resuming at the '
+    assert (f'an epoch has {batches} batches and not 4: resuming at the '
             'beginning of epoch 2' in log) == by_epoch
     assert len(resumed.model.seen) == (2 * batches if by_epoch else 12 - 6)
 

@@ -8,7 +8,7 @@ import time
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Dict, Iterator, List, Optional, Tuple, Union
+from typing import Dict, Iterator, List, Optional, Union
 
 import mmengine
 import torch
@@ -90,8 +90,7 @@ class ResumableRunner(Runner):
     """
 
     _meta: dict = {}  # of the checkpoint that was loaded
-    _epoch_start: Tuple[int, int] = (0, 0)  # epoch, iterations before it
-    _skipped = 0  # batches of the first epoch after resuming
+    _skipped = 0  # batches of the epoch, when resuming
     _terminated: Optional[float] = None  # when this process got SIGTERM
     _stopping = False  # any did
     _temporary: Optional[Path] = None  # saved on SIGTERM, superseded later
@@ -137,6 +136,8 @@ class ResumableRunner(Runner):
         meta['validated'] = (
             meta.get('epoch'), meta.get('iter')) == (self.epoch, self.iter)
         meta['rng'] = all_gather_object(get_rng_state())
+        if not isinstance(self.train_loop, IterBasedTrainLoop):
+            meta['batches'] = len(self.train_dataloader)  # in an epoch
         kwargs.update(meta=meta, save_optimizer=save_optimizer)
         if is_main_process():
             self._write_checkpoint(out_dir, filename, *args, **kwargs)
@@ -309,16 +310,15 @@ class ResumableRunner(Runner):
         loop, batches = self.train_loop, len(self.train_dataloader)
         if isinstance(loop, IterBasedTrainLoop):
             return loop.iter
-        saved = self._meta.get('data') or dict(  # mmengine's Runner
-            batches=batches, batch=loop.iter - loop.epoch * batches)
-        if saved['batches'] == batches and 0 <= saved['batch'] <= batches:
-            return saved['batch']
+        saved = self._meta.get('batches')
+        batch = loop.iter - loop.epoch * batches
+        if saved in (None, batches) and 0 <= batch <= batches:
+            return batch
         # Iterations count as if all epochs had been of this length, as
         # mmengine takes them to be where it accumulates gradients.
         loop._iter = loop.epoch * batches
         self.logger.warning(
-            f'the checkpoint was written after batch {saved["batch"]} of '
-            f'{saved["batches"]}, and an epoch has {batches}: resuming at the '
+            f'an epoch has {batches} batches and not {saved}: resuming at the '
             f'beginning of epoch {loop.epoch + 1}')
         return 0
 
@@ -347,10 +347,6 @@ class _ResumeHook(Hook):
         if runner.iter:
             runner.restore_position()
 
-    def before_train_epoch(self, runner) -> None:
-        runner._epoch_start = runner.epoch, runner.iter - runner._skipped
-        runner._skipped = 0
-
     def after_train_iter(self, runner, batch_idx, data_batch=None,
                          outputs=None) -> None:
         runner.save_postponed(runner.iter + 1)
@@ -358,11 +354,3 @@ class _ResumeHook(Hook):
 
     def after_val(self, runner) -> None:
         runner.save_postponed(runner.iter)  # if the run stops early
-
-    def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
-        if isinstance(runner.train_dataloader.batch_sampler,
-                      SeededBatchSampler):
-            meta, (epoch, first) = checkpoint['meta'], runner._epoch_start
-            batch = meta['iter'] - first if meta['epoch'] == epoch else 0
-            meta['data'] = dict(
-                batches=len(runner.train_dataloader), batch=batch)
