@@ -1,4 +1,6 @@
 """A Runner whose runs end the same however often they are interrupted."""
+import difflib
+import re
 import signal
 import sys
 import threading
@@ -6,7 +8,7 @@ import time
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Dict, Iterator, List, Optional, Tuple, Union
+from typing import Dict, Iterator, List, Optional, Union
 
 import mmengine
 import torch
@@ -16,7 +18,7 @@ from mmengine.dist import (
     barrier,
     is_main_process,
 )
-from mmengine.hooks import EarlyStoppingHook, Hook
+from mmengine.hooks import Hook
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.registry import RUNNERS
 from mmengine.runner import IterBasedTrainLoop, Runner
@@ -27,21 +29,48 @@ from ...checkpoint import opened_safely, written_whole
 from .plain import PlainCheckpointHook
 from .rng import get_rng_state, set_rng_state
 from .sampler import (
+    RESTARTING,
     SeededBatchSampler,
     SkippingIterator,
     make_seeded,
     training_flag,
 )
-from .schedule import read_schedules, saved_states
 
 SIGTERM_POLL_INTERVAL = 10  # iterations between all-reduces
 SIGTERM_ECHO = 5  # seconds in which scheduler and launcher each send one
-OTHER = ('; to start from its weights, use --cfg-options load_from=... instead '
-         'of --resume')
+# Settings that resuming, or the machine, changes.
+OWN_SETTINGS = re.compile(
+    r'^(resume|load_from|work_dir|launcher|randomness|experiment_name) = .*\n',
+    re.MULTILINE)
+MAX_CHANGES = 20  # in the log
 
 
 class CheckpointError(OSError):
     """A checkpoint could not be written, or is of another optimizer."""
+
+
+def changed_settings(old: Optional[str], new: str) -> List[str]:
+    """What differs between two configs.
+
+    Args:
+        old: mmengine's text of a config.
+        new: Likewise.
+
+    Returns:
+        Settings with ``-`` or ``+`` before them; none where there is no
+        ``old``. Pre-trained weights do not count: resuming drops them.
+    """
+    texts = []
+    for text in (old or new, new):
+        text = OWN_SETTINGS.sub('', text + '\n')
+        # Line breaks within a setting depend on its length.
+        text = re.sub(r'\n(?!\w)|[ \t]', '', text)
+        text = re.sub(r'init_cfg=dict\([^()]*\)', 'init_cfg=None', text)
+        texts.append(re.split(r'[,\n]', text))
+    changes = [line for line in difflib.unified_diff(*texts, n=0, lineterm='')
+               if not line.startswith(('---', '+++', '@@'))]
+    more = len(changes) - MAX_CHANGES
+    return changes[:MAX_CHANGES] + [f'and {more} more'] * (more > 0)
 
 
 @RUNNERS.register_module()
@@ -60,11 +89,8 @@ class ResumableRunner(Runner):
     ``runner_type = 'mmiformer.ResumableRunner'`` in the config.
     """
 
-    _meta: Optional[dict] = None  # of the checkpoint that was loaded
-    _saved_schedulers: Union[None, list, dict] = None  # likewise
-    _epoch_start: Tuple[int, int] = (0, 0)  # epoch, iterations before it
-    _skipped = 0  # batches of the first epoch after resuming
-    _epoch_was_cut = False  # by SIGTERM, whether or not it starts again
+    _meta: dict = {}  # of the checkpoint that was loaded
+    _skipped = 0  # batches of the epoch, when resuming
     _terminated: Optional[float] = None  # when this process got SIGTERM
     _stopping = False  # any did
     _temporary: Optional[Path] = None  # saved on SIGTERM, superseded later
@@ -110,14 +136,15 @@ class ResumableRunner(Runner):
         meta['validated'] = (
             meta.get('epoch'), meta.get('iter')) == (self.epoch, self.iter)
         meta['rng'] = all_gather_object(get_rng_state())
+        if not isinstance(self.train_loop, IterBasedTrainLoop):
+            meta['batches'] = len(self.train_dataloader)  # in an epoch
         kwargs.update(meta=meta, save_optimizer=save_optimizer)
         if is_main_process():
             self._write_checkpoint(out_dir, filename, *args, **kwargs)
         barrier()  # a process that leaves before may end the one that writes
 
     def _write_checkpoint(self, out_dir: str, filename: str, *args,
-                          save_optimizer: bool, **kwargs) -> None:
-        kwargs.update(save_optimizer=save_optimizer)
+                          **kwargs) -> None:
         if '://' in out_dir:
             super().save_checkpoint(out_dir, filename, *args, **kwargs)
             return
@@ -130,7 +157,7 @@ class ResumableRunner(Runner):
             raise CheckpointError(
                 f'{path} could not be written ({error}); the checkpoints '
                 'before it are whole: mend that and use --resume') from error
-        if save_optimizer:
+        if kwargs['save_optimizer']:
             Path(self.work_dir, 'last_checkpoint').write_text(str(path))
             if self._temporary not in (None, path.absolute()):
                 self._temporary.unlink(missing_ok=True)
@@ -140,13 +167,13 @@ class ResumableRunner(Runner):
         """Like mmengine's; keeps ``meta`` for :meth:`restore_position`."""
         with opened_safely():
             checkpoint = super().load_checkpoint(*args, **kwargs)
-        self._meta = checkpoint.get('meta')
-        self._saved_schedulers = checkpoint.get('param_schedulers')
+        self._meta = checkpoint.get('meta') or {}
         return checkpoint
 
     def resume(self, filename: str, *args, **kwargs) -> None:
-        """Like mmengine's; the config's learning rates and schedules hold,
-        and other data makes the epoch start again. What differs is logged.
+        """Like mmengine's, by whose rule the optimizer's settings and the
+        schedule are those of the checkpoint; what the config says otherwise
+        is logged. With other batches in an epoch it starts again.
 
         A file saved on SIGTERM is removed when the next checkpoint is
         written.
@@ -154,40 +181,27 @@ class ResumableRunner(Runner):
         Raises:
             CheckpointError: It is of another optimizer.
         """
-        self.optim_wrapper = self.build_optim_wrapper(self.optim_wrapper)
-        if self.param_schedulers is not None:
-            self.param_schedulers = self.build_param_scheduler(
-                self.param_schedulers)
-        schedules = read_schedules(self.optim_wrapper, self.param_schedulers)
         try:
             super().resume(filename, *args, **kwargs)
+            wrapper = self.optim_wrapper
+            for part in (dict(wrapper.items()).values() if isinstance(
+                    wrapper, OptimWrapperDict) else [wrapper]):
+                for name in part.optimizer.defaults:
+                    part.optimizer.param_groups[0][name]
         except (KeyError, ValueError) as error:  # of torch
-            raise CheckpointError(f'{filename} is of another optimizer, {error}'
-                                  f'{OTHER}') from error
+            raise CheckpointError(
+                f'{filename} is of another optimizer, {error}; to start from '
+                'its weights, use --cfg-options load_from=... instead of '
+                '--resume') from error
+        if changes := changed_settings(self._meta.get('cfg'),
+                                       self.cfg.pretty_text):
+            self.logger.warning(
+                'the config is not that of the checkpoint, whose optimizer '
+                'settings and schedule hold (others take effect by load_from '
+                f'instead of resume): {"  ".join(changes)}')
         if isinstance(self.train_dataloader.batch_sampler,
                       SeededBatchSampler):
             self._skipped = self._resumed_batch()
-        elif not self._has_rng():
-            self.logger.warning('the checkpoint has no random states of '
-                                'these processes: resuming with new ones')
-        changes = []
-        for name, schedule in schedules.items():
-            if missing := schedule.missing():
-                raise CheckpointError(
-                    f'{filename} is of another optimizer, without '
-                    f'{", ".join(missing)}{OTHER}')
-            if found := schedule.changes(
-                    saved_states(self._saved_schedulers, name)):
-                schedule.apply(self.iter, self.epoch)
-                changes += found
-        if changes:
-            self.logger.warning(
-                'the schedule is not that of the checkpoint '
-                f'({", ".join(changes)}): resuming with the config\'s, at '
-                f'iteration {self.iter}')
-        for hook, state in zip(self._stopping_hooks(),
-                               self._meta.get('early_stopping') or []):
-            vars(hook).update(state)
         path = Path(filename).absolute()
         if (self._meta.get('sigterm')
                 and path.parent == Path(self.work_dir).absolute()):
@@ -261,27 +275,6 @@ class ResumableRunner(Runner):
                 and not wrapper.should_update()
                 and not self.train_loop.stop_training)
 
-    def _stopping_hooks(self) -> List[EarlyStoppingHook]:
-        """mmengine keeps no state of theirs."""
-        return [hook for hook in self.hooks
-                if isinstance(hook, EarlyStoppingHook)]
-
-    def run_state(self) -> dict:
-        """For a checkpoint's ``meta``, what mmengine does not keep."""
-        hooks = self._stopping_hooks()
-        return dict(early_stopping=[
-            dict(wait_count=hook.wait_count, best_score=hook.best_score)
-            for hook in hooks]) if hooks else {}
-
-    def data_settings(self) -> dict:
-        """What the order of the batches depends on."""
-        loader = self.train_dataloader
-        sampler = loader.batch_sampler.batch_sampler
-        return dict(
-            batches=len(loader), images=len(loader.dataset),
-            batch_size=getattr(sampler, 'batch_size', None),
-            world_size=self.world_size)
-
     def restore_position(self) -> None:
         """Restores data position and random state; called last before
         training."""
@@ -295,55 +288,50 @@ class ResumableRunner(Runner):
                                       >= digit_version('0.10.3')) else 0
                 loop.dataloader_iterator = SkippingIterator(
                     type(loop.dataloader_iterator)(loader), calls)
-        if self._has_rng():
-            set_rng_state(self._meta['rng'][self.rank])
+        name = type(getattr(sampler, 'sampler', sampler)).__name__
+        if name not in RESTARTING:
+            self.logger.warning(
+                f'resuming with {name}, which may draw other samples than in '
+                'an uninterrupted run; these draw the same: '
+                f'{", ".join(RESTARTING)}')
+        states = self._meta.get('rng') or []
+        if len(states) == self.world_size:
+            set_rng_state(states[self.rank])
+        else:
+            self.logger.warning(
+                f'the checkpoint has random states of {len(states)} processes '
+                f'and not of {self.world_size}: resuming with new ones')
         if self._validation_is_due():
             self.val_loop.run()
-
-    def _has_rng(self) -> bool:
-        """Whether the checkpoint has random states of as many processes."""
-        states = (self._meta or {}).get('rng') or []
-        return len(states) == self.world_size
 
     def _resumed_batch(self) -> int:
         """Number of batches to skip, of the epoch or of the whole run if it
         counts iterations."""
-        loop, now = self.train_loop, self.data_settings()
-        saved = (self._meta or {}).get('data') or dict(  # mmengine's Runner
-            now, batch=loop.iter - loop.epoch * now['batches'])
-        changes = [f'{name} {saved.get(name)} -> {value}'
-                   for name, value in now.items() if saved.get(name) != value]
-        self._epoch_was_cut = bool(saved['batch'])
+        loop, batches = self.train_loop, len(self.train_dataloader)
         if isinstance(loop, IterBasedTrainLoop):
-            batch, where = loop.iter, f'after {loop.iter} batches'
-        elif changes or not 0 <= saved['batch'] <= now['batches']:
-            batch, where = 0, f'at the beginning of epoch {loop.epoch + 1}'
-            changes = changes or [f'batch {saved["batch"]}']
-            # Iterations count as if all epochs had been of this length, as
-            # mmengine takes them to be where it accumulates gradients.
-            loop._iter = loop.epoch * now['batches']
-        else:
-            batch = saved['batch']
-            where = f'after {batch} batches of epoch {loop.epoch + 1}'
-        if not self._has_rng():
-            changes = changes or ['no random states of these processes']
-            where += ', with new random states'
-        if changes:
-            self.logger.warning(
-                'the data is not that of the checkpoint '
-                f'({", ".join(changes)}): resuming {where}')
-        return batch
+            return loop.iter
+        saved = self._meta.get('batches')
+        batch = loop.iter - loop.epoch * batches
+        if saved in (None, batches) and 0 <= batch <= batches:
+            return batch
+        # Iterations count as if all epochs had been of this length, as
+        # mmengine takes them to be where it accumulates gradients.
+        loop._iter = loop.epoch * batches
+        self.logger.warning(
+            f'an epoch has {batches} batches and not {saved}: resuming at the '
+            f'beginning of epoch {loop.epoch + 1}')
+        return 0
 
     def _validation_is_due(self) -> bool:
         """Checkpoints are written before the validation of their epoch, and
         again after it if the score is the best."""
         loop = self.train_loop
-        if self.val_loop is None or (self._meta or {}).get('validated'):
+        if self.val_loop is None or self._meta.get('validated'):
             return False
         loop._decide_current_val_interval()
         done, last = loop.iter, loop.max_iters
         if not isinstance(loop, IterBasedTrainLoop):
-            if self._epoch_was_cut:
+            if self._skipped:  # within the next epoch
                 return False
             done, last = loop.epoch, loop.max_epochs
         return done >= max(loop.val_begin, 1) and (
@@ -359,10 +347,6 @@ class _ResumeHook(Hook):
         if runner.iter:
             runner.restore_position()
 
-    def before_train_epoch(self, runner) -> None:
-        runner._epoch_start = runner.epoch, runner.iter - runner._skipped
-        runner._skipped = 0
-
     def after_train_iter(self, runner, batch_idx, data_batch=None,
                          outputs=None) -> None:
         runner.save_postponed(runner.iter + 1)
@@ -370,11 +354,3 @@ class _ResumeHook(Hook):
 
     def after_val(self, runner) -> None:
         runner.save_postponed(runner.iter)  # if the run stops early
-
-    def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
-        checkpoint['meta'].update(runner.run_state())
-        if isinstance(runner.train_dataloader.batch_sampler,
-                      SeededBatchSampler):
-            meta, (epoch, first) = checkpoint['meta'], runner._epoch_start
-            batch = meta['iter'] - first if meta['epoch'] == epoch else 0
-            meta['data'] = dict(runner.data_settings(), batch=batch)

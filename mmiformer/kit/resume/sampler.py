@@ -15,6 +15,12 @@ from torch.utils.data import BatchSampler, DataLoader, get_worker_info
 
 from .rng import get_rng_state, set_rng_state
 
+# Samplers whose order depends on the seed and the epoch alone: of torch,
+# mmengine, mmpretrain and mmdet. Others may hold a generator that has started.
+RESTARTING = ('DefaultSampler', 'InfiniteSampler', 'SequentialSampler',
+              'DistributedSampler', 'RepeatAugSampler', 'ClassAwareSampler',
+              'MultiDataSampler')
+
 
 class SeededBatch:
     """The indices of a batch, each with the seed of its position in the run.
