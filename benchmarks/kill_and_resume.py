@@ -43,7 +43,7 @@ FAULTS = ('SIGKILL', 'SIGTERM', 'SIGINT', 'disk full')
 LAST = dict(seg='iter_8.pth', det='epoch_3.pth')
 METRICS = dict(seg='mIoU', det='coco/segm_mAP')
 CONFIG = '''
-data = dict(data_root='{data}/', shapes=dict(train=8, val=4, size=64))
+data = dict(data_root='{data}/')
 model = dict(backbone=dict(
     _delete_=True, type='mmiformer.IFormer', pretrain_img_size=64,
     drop_path_rate=0.3,
@@ -209,6 +209,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         os.chdir(folder)
+        runpy.run_path(str(ROOT / 'demo/shapes.py'))['make_shapes'](
+            folder / 'shapes', train=8, val=4, size=64)
         configs = {kind: folder / f'{kind}.py' for kind in args.kinds}
         for kind, path in configs.items():
             path.write_text(CONFIGS[kind].format(

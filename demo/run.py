@@ -18,8 +18,8 @@ import cv2
 import numpy as np
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
+from shapes import CLASSES, PALETTE, make_shapes
 
-from mmiformer.datasets import CLASSES, PALETTE
 from mmiformer.paper import pictures
 
 ROOT = Path(__file__).parents[1]
@@ -136,6 +136,7 @@ def main() -> None:
     folder = Path(sys.argv[1] if len(sys.argv) > 1 else 'work_dirs/demo')
     start = time.time()
     fpn_dir, mask_dir = folder / 'semantic_fpn', folder / 'mask_rcnn'
+    make_shapes(DATA)
 
     say('1/5 training Semantic FPN from random weights, about 5 minutes on 2 '
         'cores')

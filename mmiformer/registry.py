@@ -3,7 +3,6 @@
 mmengine imports this module by itself for ``type='mmiformer.IFormer'`` and
 hides every ImportError in it, so keep it free of other imports.
 """
-from importlib import import_module
 from typing import Optional, Type
 
 from mmengine.config.utils import MODULE2PACKAGE
@@ -15,12 +14,6 @@ SCOPE = 'mmiformer'
 # its metadata, where an editable install has no code, but finds a module
 # wherever it is.
 MODULE2PACKAGE[SCOPE] = f'{SCOPE}.version'
-
-# Imported when a config names them: each needs a framework.
-DATASET_MODULES = dict(
-    ShapesDetDataset='mmiformer.datasets.detection',
-    ShapesSegDataset='mmiformer.datasets.segmentation',
-    ShapesClsDataset='mmiformer.datasets.classification')
 
 
 class ScopedRegistry(Registry):
@@ -34,9 +27,6 @@ class ScopedRegistry(Registry):
     def get(self, key: str) -> Optional[Type]:
         """The class of a name, or None."""
         self.import_from_location()
-        name = key.rpartition('.')[2]
-        if self is DATASETS and name in DATASET_MODULES:
-            import_module(DATASET_MODULES[name])
         if '.' not in key and key not in self.module_dict:
             scopes = [instance.scope_name
                       for instance in DefaultScope._instance_dict.values()
@@ -55,4 +45,3 @@ for _parent in list(vars(root).values()):
 
 BACKBONES = root.MODELS.children[SCOPE]
 HOOKS = root.HOOKS.children[SCOPE]
-DATASETS = root.DATASETS.children[SCOPE]

@@ -3,8 +3,8 @@ import copy
 import json
 
 import cv2
+from shapes import CLASSES
 
-from mmiformer.datasets import CLASSES
 from mmiformer.kit.checks import check_data
 
 SMALL = dict(train=6, val=3, size=64)

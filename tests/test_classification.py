@@ -12,7 +12,6 @@ from small_configs import write_classifier
 from tiny_models import load_in_scope
 
 from mmiformer.backbone.load_hook import LoadBackboneHook
-from mmiformer.datasets import make_shapes
 from mmiformer.paper import count
 
 SIZES = {'small': 's', 'base': 'b', 'large': 'l'}
@@ -108,7 +107,6 @@ def test_a_head_of_other_classes_is_skipped(configs, released_keys, log):
 def trained(configs, tmp_path_factory):
     """A folder with a config and a classifier that has been trained by it."""
     folder = tmp_path_factory.mktemp('classifier')
-    make_shapes(folder / 'data' / 'shapes', train=8, val=4, size=64)
     write_classifier(folder / 'small.py', 8, 4,
                      'train_cfg = dict(max_epochs=1)\n')
     call('train.py', 'small.py', '--work-dir', '.', cwd=folder)
@@ -120,6 +118,6 @@ def test_a_classifier_is_tested_and_drawn(trained):
     text = call('test.py', 'small.py', 'epoch_1.pth', '--show-dir', 'shown',
                 '--out', 'found.pkl', cwd=trained)
     assert 'accuracy/top1' in text
-    crops = list(trained.glob('data/shapes/crops/validation/*/*.jpg'))
+    crops = list(trained.glob('shapes/crops/validation/*/*.jpg'))
     assert len(list(trained.glob('**/shown/**/*.png'))) == len(crops)
     assert (trained / 'found.pkl').is_file()

@@ -18,11 +18,11 @@ import pytest
 import torch
 from conftest import ROOT, golden_state, needs_dynamo_export
 from installed import install
+from shapes import make_shapes
 from tiny_models import build, save
 
 import mmiformer
 from mmiformer.config import load_config
-from mmiformer.datasets.shapes import make_shapes
 from mmiformer.kit.exported import ExportedModel
 
 # By their word. Those of training and testing are parsed by test_docs.py.
@@ -50,9 +50,8 @@ TYPED = dict(
         'mmiformer://iformer_small'])
 KINDS = dict(det='mask_rcnn', seg='fpn_ade20k', cls='imagenet')
 FEW = '''
-shapes = dict(train=4, val=3, size=64)
-train_dataloader = dict(batch_size=2, dataset=dict(shapes=shapes))
-val_dataloader = dict(batch_size=1, dataset=dict(shapes=shapes))
+train_dataloader = dict(batch_size=2)
+val_dataloader = dict(batch_size=1)
 test_dataloader = val_dataloader
 '''
 
@@ -94,6 +93,7 @@ def model(site, run):
     def model(kind):
         config, weights = save(
             site / 'mmiformer' / '.mim' / 'configs', KINDS[kind], kind)
+        make_shapes('data/shapes', train=4, val=3, size=64)
         with open(config, 'a') as file:
             file.write(FEW)
         return lambda line: line.replace('CONFIG', config).replace(

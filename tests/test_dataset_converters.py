@@ -10,7 +10,7 @@ from mmcv import imread
 from pycocotools import mask as coco_mask
 from real_data import write, write_nucleus
 
-TOOL = 'dataset_converters/nuclei.py'
+TOOL = '../demo/nuclei.py'
 BOX = np.s_[10:13, 20:25]  # 3 rows, 5 columns
 LAST = np.s_[255:, 254:]  # in a corner
 

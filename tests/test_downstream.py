@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 from installed import install
+from shapes import make_shapes
 
 ARCH = '''embed_dims=(16, 32, 32, 48), depths=(1, 1, 1, 1),
         num_heads=(2, 4, 4, 6), attention_heads=(1, 2, 2, 5)'''
@@ -36,8 +37,8 @@ PROJECT = dict(
 model['roi_head'] = dict(
     bbox_head=dict(num_classes=3), mask_head=dict(num_classes=3))
 data = dict(
-    type='mmiformer.ShapesDetDataset', data_root='shapes/',
-    shapes=dict(train=4, val=1, size=64),
+    type='CocoDataset', data_root='shapes/',
+    metainfo=dict(classes=('circle', 'square', 'triangle')),
     ann_file='annotations/instances_training.json',
     data_prefix=dict(img='images/training/'))
 train_pipeline = [
@@ -57,8 +58,11 @@ train_cfg = dict(max_epochs=1, val_interval=9)
     mmseg='''
 model['data_preprocessor'] = dict(size=(64, 64))
 model['decode_head'] = dict(num_classes=4)
-data = dict(type='mmiformer.ShapesSegDataset', data_root='shapes',
-            shapes=dict(train=4, val=1, size=64))
+data = dict(
+    type='BaseSegDataset', data_root='shapes', reduce_zero_label=True,
+    metainfo=dict(classes=('background', 'circle', 'square', 'triangle')),
+    data_prefix=dict(img_path='images/training',
+                     seg_map_path='annotations/training'))
 train_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='LoadAnnotations', reduce_zero_label=True),
@@ -149,6 +153,7 @@ def test_what_the_wheel_has(site):
         ('by name', 'mmdet', 'mmiformer'), ('by name', 'mmseg', 'mmiformer')))
 ])
 def test_training(kind, package, launcher, run, site, tmp_path):
+    make_shapes(tmp_path / 'shapes', train=4, val=1, size=64)
     (tmp_path / 'config.py').write_text(write_config(kind, package))
     command = tools(launcher, site) / 'train.py', 'config.py'
     out = run(*command)
@@ -162,6 +167,7 @@ def test_training(kind, package, launcher, run, site, tmp_path):
 @pytest.mark.slow
 def test_their_tool_resumes(run, site, tmp_path):
     """From our Runner's checkpoints: torch >= 2.6 refuses mmengine's own."""
+    make_shapes(tmp_path / 'shapes', train=4, val=1, size=64)
     (tmp_path / 'config.py').write_text(
         write_config('one line', 'mmseg') +
         "runner_type = 'mmiformer.ResumableRunner'\n")
@@ -178,6 +184,7 @@ def test_their_tools_start(package, optional, run, site):
     """Those for analysis need what their packages do not declare."""
     out = run('-c', f'''
 import contextlib, io, pathlib, runpy, sys
+from shapes import make_shapes
 folder = pathlib.Path({str(tools(package, site))!r})
 for path in [*folder.glob('*.py'), *folder.glob('analysis_tools/*.py')]:
     sys.argv = [str(path), '--help']

@@ -41,7 +41,7 @@ def files(tmp_path_factory):
              '--train', '3']
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, 'argv', words)
-        runpy.run_path(str(ROOT / 'tools/dataset_converters/nuclei.py'),
+        runpy.run_path(str(ROOT / 'demo/nuclei.py'),
                        run_name='__main__')
     return root.parent
 

@@ -54,8 +54,6 @@ def built(cfg):
                for hook in cfg.default_hooks.values()])
     for split in ('train', 'val'):
         loader = cfg[f'{split}_dataloader']
-        if 'Shapes' in loader.dataset.type:  # makes its files
-            loader.dataset.shapes = dict(train=1, val=1, size=64)
         dataset = DATASETS.build(dict(loader.dataset, lazy_init=True))
         sampler = DATA_SAMPLERS.build(
             dict(loader.sampler, dataset=range(4)))

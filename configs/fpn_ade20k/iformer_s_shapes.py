@@ -1,5 +1,6 @@
 # Semantic FPN, iFormer-S, on the synthetic shapes: the first half of
 # `make demo`.
+#   demo/shapes.py
 #   tools/train.py configs/fpn_ade20k/iformer_s_shapes.py
 #
 # Everything is iformer_s_80k.py but for what the small scale asks for:
@@ -14,7 +15,7 @@
 #   many of 8): some four minutes on 2 cores.
 _base_ = 'iformer_s_80k.py'
 
-data_root = 'data/shapes'  # generated on first use
+data_root = 'data/shapes'  # demo/shapes.py writes it
 work_dir = 'work_dirs/fpn_iformer_s_shapes'
 
 norm_cfg = dict(type='BN')
@@ -43,7 +44,13 @@ tta_pipeline = _base_.tta_pipeline
 tta_pipeline[-1].transforms[0] = [
     dict(type='Resize', scale_factor=ratio, keep_ratio=True)
     for ratio in (0.75, 1.0, 1.25)]
-dataset = dict(type='mmiformer.ShapesSegDataset', data_root=data_root)
+dataset = dict(
+    type='BaseSegDataset',
+    data_root=data_root,
+    reduce_zero_label=True,
+    metainfo=dict(
+        classes=('background', 'circle', 'square', 'triangle'),
+        palette=[(60, 60, 60), (230, 60, 60), (60, 180, 75), (70, 110, 250)]))
 train_dataloader = dict(
     batch_size=4,
     num_workers=1,

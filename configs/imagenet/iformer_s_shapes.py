@@ -1,4 +1,5 @@
 # Classification, iFormer-S, on the synthetic shapes.
+#   demo/shapes.py
 #   tools/train.py configs/imagenet/iformer_s_shapes.py
 #
 # Everything is iformer_s_300e.py but for what the small scale asks for:
@@ -32,8 +33,8 @@ test_pipeline = [
 ]
 dataset = dict(
     _delete_=True,
-    type='mmiformer.ShapesClsDataset',
-    data_root='data/shapes')  # generated on first use
+    type='CustomDataset',
+    data_root='data/shapes')  # demo/shapes.py writes it
 train_dataloader = dict(
     batch_size=32,
     num_workers=1,

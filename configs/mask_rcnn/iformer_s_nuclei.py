@@ -21,7 +21,7 @@
 #   gradients, no drop path: as on the shapes.
 _base_ = 'iformer_s_1x.py'
 
-data_root = 'data/nuclei/'  # where tools/dataset_converters/nuclei.py writes
+data_root = 'data/nuclei/'  # where demo/nuclei.py writes
 classes = ('nucleus', )
 max_epochs = 12
 

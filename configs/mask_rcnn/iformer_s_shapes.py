@@ -1,5 +1,6 @@
 # Mask R-CNN, iFormer-S, on the synthetic shapes: the second half of
 # `make demo`. It starts from the backbone that the first half has trained.
+#   demo/shapes.py
 #   tools/train.py configs/fpn_ade20k/iformer_s_shapes.py
 #   tools/train.py configs/mask_rcnn/iformer_s_shapes.py
 #
@@ -13,7 +14,7 @@
 #   cores. Half of the training images are enough.
 _base_ = 'iformer_s_1x.py'
 
-data_root = 'data/shapes/'  # generated on first use
+data_root = 'data/shapes/'  # demo/shapes.py writes it
 work_dir = 'work_dirs/mask_rcnn_iformer_s_shapes'
 
 model = dict(
@@ -61,11 +62,14 @@ test_pipeline = [
 ]
 tta_pipeline = _base_.tta_pipeline
 tta_pipeline[-1].transforms[0][0].scale = (128, 128)
+metainfo = dict(
+    classes=('circle', 'square', 'triangle'),
+    palette=[(230, 60, 60), (60, 180, 75), (70, 110, 250)])
 train_dataloader = dict(
     batch_size=8,
     num_workers=1,
     dataset=dict(
-        type='mmiformer.ShapesDetDataset',
+        metainfo=metainfo,
         data_root=data_root,
         ann_file='annotations/instances_training.json',
         data_prefix=dict(img='images/training/'),
@@ -76,7 +80,7 @@ val_dataloader = dict(
     batch_size=8,
     num_workers=1,
     dataset=dict(
-        type='mmiformer.ShapesDetDataset',
+        metainfo=metainfo,
         data_root=data_root,
         ann_file='annotations/instances_validation.json',
         data_prefix=dict(img='images/validation/'),

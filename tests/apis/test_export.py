@@ -12,6 +12,7 @@ import torch
 from conftest import ROOT, TINY, needs_dynamo_export, refusal, run_tool
 from mmengine.config import Config
 from PIL import Image
+from shapes import make_shapes
 from tiny_models import BACKBONE, as_in_testing, build, picture
 
 from mmiformer.config import load_config
@@ -45,8 +46,8 @@ UPERNET = dict(
 def write_config(name, base, model, pipeline=()):
     """A config and weights; ``pipeline`` replaces the resizes of testing."""
     dataset = {}
-    if 'shapes' in str(base):  # made on first use: a few
-        dataset['shapes'] = dict(train=2, val=2, size=64)
+    if 'shapes' in str(base):
+        make_shapes('data/shapes', train=2, val=2, size=64)
     if pipeline:
         dataset['pipeline'] = [dict(type='LoadImageFromFile'), *pipeline,
                                dict(type='PackSegInputs')]
@@ -167,6 +168,7 @@ for name in ('torch', 'mmengine', 'mmcv', 'mmdet', 'mmseg', 'mmpretrain',
     sys.modules[name] = None
 names = runpy.run_path({file!r})
 import numpy
+from shapes import make_shapes
 print(names['ExportedModel']({str(classifier[2])!r})(
     numpy.full((90, 70, 3), 99, numpy.uint8)).tolist())
 '''

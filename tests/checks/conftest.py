@@ -3,9 +3,9 @@ import shutil
 
 import damages as d
 import pytest
+from shapes import make_shapes
 
 from mmiformer.config import load_config
-from mmiformer.datasets import make_shapes
 
 
 @pytest.fixture(scope='session')

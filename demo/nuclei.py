@@ -1,6 +1,6 @@
 """Converts the nuclei of the 2018 Data Science Bowl to COCO's format.
 
-    tools/dataset_converters/nuclei.py data/nuclei/stage1_train data/nuclei
+    demo/nuclei.py data/nuclei/stage1_train data/nuclei
 
 SRC has a folder per image, ID/images/ID.png with a file per nucleus in
 ID/masks/. Of its images of 256x256 pixels, the first 250 in the order of their

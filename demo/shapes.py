@@ -1,15 +1,18 @@
-"""A synthetic data set: shapes on structured backgrounds.
+"""Writes a synthetic data set: shapes on structured backgrounds.
+
+    demo/shapes.py [data/shapes]
 
 It is generated from a seed and written in the formats of COCO (polygons and
 boxes), ADE20K (label maps) and ImageNet (a folder per class), so that mmdet,
-mmseg and mmpretrain read it with the code that reads those.
+mmseg and mmpretrain read it with their stock data set classes.
 """
 import json
 import os
 import shutil
+import sys
 import tempfile
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
+from typing import Dict, List, Sequence, Tuple, Union
 
 import cv2
 import numpy as np
@@ -22,21 +25,6 @@ MIN_AREA = 60  # pixels
 MAX_TILT = 0.2  # radians; squares and triangles stand nearly upright
 MANIFEST = 'shapes.json'  # written last: its presence says "complete"
 JPEG = (cv2.IMWRITE_JPEG_QUALITY, 95)
-
-
-class MakesShapes:
-    """Generates its files when it is built; goes before a data set class.
-
-    Args:
-        data_root: The folder of :func:`make_shapes`.
-        shapes: Its other arguments: ``train``, ``val``, ``size``, ``seed``.
-        kwargs: Those of the data set class.
-    """
-
-    def __init__(self, data_root: str, shapes: Optional[dict] = None,
-                 **kwargs: Any) -> None:
-        make_shapes(data_root, **(shapes or {}))
-        super().__init__(data_root=data_root, **kwargs)
 
 
 def make_shapes(root: Union[str, Path], train: int = 480, val: int = 96,
@@ -54,8 +42,7 @@ def make_shapes(root: Union[str, Path], train: int = 480, val: int = 96,
             ImageNet style: each shape with its surroundings
 
     Args:
-        root: The folder. It appears complete or not at all, also where
-            several processes generate it at once.
+        root: The folder. It appears complete or not at all.
         train: Training images.
         val: Validation images.
         size: Side of an image in pixels.
@@ -86,12 +73,7 @@ def make_shapes(root: Union[str, Path], train: int = 480, val: int = 96,
             _write_split(scratch, split, count, size, (seed, number))
         (scratch / MANIFEST).write_text(json.dumps(wanted))
         scratch.chmod(0o755)
-        try:
-            os.replace(scratch, root)
-        except OSError:  # another process was first, or a real fault
-            if not root.exists():
-                raise
-            return make_shapes(root, train, val, size, seed)
+        os.replace(scratch, root)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return root
@@ -253,3 +235,6 @@ def _describe(mask: np.ndarray) -> Dict[str, object]:
     return dict(segmentation=polygons, bbox=box, area=int(mask.sum()),
                 iscrowd=0)
 
+
+if __name__ == '__main__':
+    print(make_shapes(*(sys.argv[1:] or ['data/shapes'])))
