@@ -41,7 +41,8 @@ def main() -> None:
                  for name, path in tools.items()]
         sys.stdout.write('\n'.join([
             'usage: mmiformer COMMAND ..., or mmiformer COMMAND --help', '',
-            *lines, '']))
+            *lines, '', '--debug after any of them shows the trace of an error',
+            '']))
         return
     if word not in tools:
         near = get_close_matches(word, tools, 1)

@@ -2,6 +2,8 @@
 import argparse
 import inspect
 import os
+import sys
+import traceback
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional, Tuple
@@ -9,6 +11,7 @@ from typing import Any, Dict, Iterator, List, Optional, Tuple
 from mmengine.config import Config, DictAction
 from mmengine.runner import Runner
 
+from .checkpoint import first_line
 from .zoo import config_path
 
 # What runners and tools read at the top of a config. The rest there are
@@ -38,8 +41,18 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
 def add_cfg_options(parser: argparse.ArgumentParser) -> None:
     """Adds ``--cfg-options KEY=VALUE ...``."""
     parser.add_argument(
-        '--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE',
+        '--cfg-options', nargs='+', action=_Options, metavar='KEY=VALUE',
         help='override settings, e.g. model.backbone.with_cp=True')
+
+
+class _Options(DictAction):
+
+    def __call__(self, parser, namespace, values, option_string=None) -> None:
+        try:
+            super().__call__(parser, namespace, values, option_string)
+        except ValueError:  # no "="
+            parser.error(f'{option_string} {" ".join(values)}: expected '
+                         'KEY=VALUE ...')
 
 
 def output_file(text: str) -> Path:
@@ -47,12 +60,29 @@ def output_file(text: str) -> Path:
     an unwritable path fails before the work."""
     path = Path(text)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
     except OSError as error:
         raise argparse.ArgumentTypeError(f'{text}: {error}') from None
-    if path.is_dir() or not os.access(path.parent, os.W_OK):
-        raise argparse.ArgumentTypeError(f'{text} cannot be written')
+    if path.is_dir():
+        raise argparse.ArgumentTypeError(f'{text} is a folder')
     return path
+
+
+def make_folder(path: Path) -> None:
+    """Creates a folder to write to.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    path.mkdir(parents=True, exist_ok=True)
+    if not os.access(path, os.W_OK):
+        raise PermissionError(f'{path} cannot be written')
+
+
+def require(cfg: Config, *names: str) -> None:
+    """Raises ValueError if a config lacks settings that a tool needs."""
+    if missing := [name for name in names if not cfg.get(name)]:
+        raise ValueError(f'{cfg.filename} has no {", ".join(missing)}')
 
 
 def load_config(path: str, cfg_options: Optional[dict] = None,
@@ -76,7 +106,7 @@ def load_config(path: str, cfg_options: Optional[dict] = None,
     """
     if not Path(path).is_file():
         path = config_path(str(path))
-    cfg, options = Config.fromfile(path), cfg_options or {}
+    cfg, options = read_config(path), cfg_options or {}
     check_options(cfg, options)
     cfg.launcher = launcher
     try:
@@ -90,6 +120,30 @@ def load_config(path: str, cfg_options: Optional[dict] = None,
     if work_dir or not cfg.get('work_dir'):
         cfg.work_dir = work_dir or str(Path('work_dirs', _run_name(path)))
     return cfg
+
+
+def read_config(path: str) -> Config:
+    """mmengine's ``Config.fromfile``; modules of ``custom_imports`` may lie
+    beside the file.
+
+    Raises:
+        ValueError: A line of it or of its bases fails.
+    """
+    folder = str(Path(path).resolve().parent)
+    if folder not in sys.path:
+        sys.path.append(folder)
+    try:
+        return Config.fromfile(path)
+    except Exception as error:  # a config is a program
+        modules = {getattr(module, '__file__', None)
+                   for module in {*sys.modules.values()}}
+        place = [str(path), getattr(error, 'lineno', None)]
+        for frame in traceback.extract_tb(error.__traceback__):
+            if frame.filename not in modules and Path(frame.filename).is_file():
+                place = [frame.filename, frame.lineno]
+        cause = error.__cause__ or error
+        raise ValueError(', line '.join(str(x) for x in place if x) + (
+            f': {type(cause).__name__}: {first_line(cause)}')) from error
 
 
 def check_options(cfg: Config, options: Dict[str, Any]) -> None:

@@ -16,6 +16,7 @@ from mmengine.utils import track_iter_progress
 
 from mmiformer.config import add_cfg_options, load_config, output_file
 from mmiformer.kit.checks import check_data
+from mmiformer.kit.front import run_tool
 
 SPLITS = ('train', 'val', 'test')
 
@@ -44,10 +45,7 @@ def show(items: Iterable, label: str, total: int) -> Iterable:
 
 def main() -> None:
     args = parse_args()
-    try:
-        cfg = load_config(args.config, args.cfg_options)
-    except (OSError, ValueError) as error:
-        sys.exit(f'error: {error}')
+    cfg = load_config(args.config, args.cfg_options)
     splits = [split for split in SPLITS if cfg.get(f'{split}_dataloader')]
     if 'val' in splits and cfg.get('test_dataloader') == cfg.val_dataloader:
         splits.remove('test')  # the same again
@@ -55,11 +53,9 @@ def main() -> None:
                         progress=show)
     if args.out:
         args.out.write_text(json.dumps(report.as_dict(), indent=2) + '\n')
-    # Names of files may be in letters that the terminal has not.
-    sys.stdout.reconfigure(errors='backslashreplace')
     print(report)
     sys.exit(report.errors > 0)
 
 
 if __name__ == '__main__':
-    main()
+    run_tool(main, quiet=False)

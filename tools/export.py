@@ -9,15 +9,11 @@ unless the file gives the model's numbers: docs/export.md.
 """
 import argparse
 import logging
-import sys
 import time
-import warnings
 
-from mmengine.logging import MMLogger
-
-from mmiformer.checkpoint import force_weights_only
 from mmiformer.config import add_cfg_options, load_config, output_file
 from mmiformer.kit.export import OPSET, export
+from mmiformer.kit.front import run_tool
 
 
 def parse_args() -> argparse.Namespace:
@@ -47,21 +43,15 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     start = time.time()
-    warnings.filterwarnings('ignore')
-    MMLogger.get_current_instance().setLevel(logging.WARNING)
     logging.getLogger('onnxscript').setLevel(logging.ERROR)
-    force_weights_only()
-    try:
-        worst = export(
-            load_config(args.config, args.cfg_options), args.checkpoint,
-            args.out, args.size, args.dynamic, args.part, args.opset,
-            report=lambda line: print(line, flush=True))
-    except (OSError, ValueError, RuntimeError, ImportError) as error:
-        sys.exit(f'error: {error}')
+    worst = export(
+        load_config(args.config, args.cfg_options), args.checkpoint,
+        args.out, args.size, args.dynamic, args.part, args.opset,
+        report=lambda line: print(line, flush=True))
     print(f'written: {args.out}, {args.out.stat().st_size / 2 ** 20:.1f} MiB, '
           f'largest difference {worst:.1e} of a deviation, '
           f'{time.time() - start:.0f} s')
 
 
 if __name__ == '__main__':
-    main()
+    run_tool(main)

@@ -7,15 +7,13 @@ FLOPs are given in both of the paper's conventions: its COCO and ADE20K tables
 exclude the products inside attention, its ImageNet table counts them.
 """
 import argparse
-import logging
 import time
-import warnings
 from pathlib import Path
 
-from mmengine.logging import MMLogger
 from mmengine.registry import MODELS, DefaultScope
 
 from mmiformer.config import add_cfg_options, load_config
+from mmiformer.kit.front import run_tool
 from mmiformer.paper import count
 from mmiformer.paper.paper import SHAPES, TABLES, find_row
 from mmiformer.paper.peers import build_row
@@ -66,8 +64,6 @@ def show(name: str, published, result) -> None:
 
 def main() -> None:
     args = parse_args()
-    warnings.filterwarnings('ignore')
-    MMLogger.get_current_instance().setLevel(logging.ERROR)
     start = time.time()
     cfg = load_config(str(args.config or CONFIGS / TABLE_CONFIGS[args.table]),
                       args.cfg_options)
@@ -92,4 +88,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    run_tool(main)

@@ -9,16 +9,13 @@ Writes pictures to out/vis and results to out/preds, under the files' names.
 The exit status is the number of files that failed, or 130 after Ctrl-C.
 """
 import argparse
-import logging
 import sys
-import warnings
 from pathlib import Path
 
-from mmengine.logging import MMLogger
 from tqdm import tqdm
 
-from mmiformer.checkpoint import force_weights_only
 from mmiformer.config import add_cfg_options
+from mmiformer.kit.front import run_tool
 from mmiformer.kit.predict import find_sources, load_predictor
 
 
@@ -51,19 +48,12 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    warnings.filterwarnings('ignore')
-    MMLogger.get_current_instance().setLevel(logging.ERROR)
-    force_weights_only()
-    try:
-        sources = find_sources(args.inputs)
-        if not sources:
-            raise ValueError(
-                f'no image and no video in {", ".join(args.inputs)}')
-        predictor = load_predictor(
-            args.config, args.checkpoint, args.cfg_options, out=args.out,
-            threshold=args.score_thr, draw=not args.no_vis)
-    except (ImportError, OSError, ValueError) as error:
-        sys.exit(f'error: {error}')
+    sources = find_sources(args.inputs)
+    if not sources:
+        raise ValueError(f'no image and no video in {", ".join(args.inputs)}')
+    predictor = load_predictor(
+        args.config, args.checkpoint, args.cfg_options, out=args.out,
+        threshold=args.score_thr, draw=not args.no_vis)
     failed, interrupted = 0, False
     try:
         # A bar is shown for many, where somebody looks.
@@ -89,4 +79,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    run_tool(main)

@@ -12,7 +12,6 @@ model shows those of the named layers that it has.
 """
 import argparse
 import re
-import sys
 from pathlib import Path
 from typing import Dict, Tuple
 
@@ -22,6 +21,7 @@ from torch import Tensor, nn
 
 from mmiformer.backbone import IFormer
 from mmiformer.config import load_config
+from mmiformer.kit.front import run_tool
 from mmiformer.kit.inference import load_model
 from mmiformer.kit.layers import LAYOUTS
 from mmiformer.paper import arguments, pictures
@@ -91,14 +91,10 @@ def find_spectra(args: argparse.Namespace) -> Dict[str, Tensor]:
 
 def main() -> None:
     args = parse_args()
-    try:
-        spectra = find_spectra(args)
-    except (OSError, ValueError, RuntimeError) as error:
-        sys.exit(f'error: {error}')
-    pictures.draw_spectra(args.out, spectra, ', '.join(
+    pictures.draw_spectra(args.out, find_spectra(args), ', '.join(
         path for path, _ in args.models))
     print(f'written: {args.out}')
 
 
 if __name__ == '__main__':
-    main()
+    run_tool(main)

@@ -3,9 +3,8 @@
     tools/test.py configs/mask_rcnn/iformer_s_1x.py work_dirs/.../epoch_12.pth
 """
 import argparse
-import sys
-import textwrap
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 from mmengine.config import Config, ConfigDict
@@ -14,15 +13,18 @@ from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.runner import Runner
 from torch import nn
 
-from mmiformer.checkpoint import force_weights_only
+from mmiformer.checkpoint import opened_safely
 from mmiformer.config import (
     add_common_arguments,
     as_list,
     find_datasets,
     load_config,
+    make_folder,
+    require,
     type_name,
 )
 from mmiformer.kit.checks import check_start
+from mmiformer.kit.front import run_tool, user_errors
 from mmiformer.kit.launch import start_processes
 
 # By scope: hook and visualizer that draw predictions, for configs without.
@@ -131,15 +133,14 @@ class StrictRunner(Runner):
         model = self.model
         while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
             model = model.module
-        handle = model.register_load_state_dict_post_hook(forgive_unexpected)
-        try:
-            return super().load_checkpoint(
-                filename, *args, **dict(kwargs, strict=True))
-        except (OSError, RuntimeError, ValueError) as error:
-            reason = textwrap.shorten(str(error), 600)
-            sys.exit(f'error: {filename}: {reason}')
-        finally:
-            handle.remove()
+        model.register_load_state_dict_post_hook(forgive_unexpected)
+        with user_errors(), opened_safely():
+            try:
+                return super().load_checkpoint(
+                    filename, *args, **dict(kwargs, strict=True))
+            except RuntimeError as error:  # torch does not name the file
+                raise ValueError(
+                    f'{filename}: {shorten(str(error), 600)}') from error
 
 
 def forgive_unexpected(model: nn.Module, keys: Any) -> None:
@@ -153,10 +154,10 @@ def forgive_unexpected(model: nn.Module, keys: Any) -> None:
 
 def main() -> None:
     args = parse_args()
-    force_weights_only()
-    try:
+    with user_errors():
         cfg = load_config(
             args.config, args.cfg_options, args.work_dir, args.launcher)
+        require(cfg, 'test_dataloader', 'test_evaluator', 'test_cfg')
         cfg.load_from = args.checkpoint
         cfg.resume = False
         if args.show_dir:
@@ -168,10 +169,9 @@ def main() -> None:
         start_processes(cfg)
         if not args.no_check:
             check_start(cfg, ('test', ))
-    except (OSError, ValueError) as error:
-        sys.exit(f'error: {error}')
+        make_folder(Path(cfg.work_dir))
     StrictRunner.from_cfg(cfg).test()
 
 
 if __name__ == '__main__':
-    main()
+    run_tool(main, quiet=False, errors=())

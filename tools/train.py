@@ -3,14 +3,19 @@
     tools/train.py configs/mask_rcnn/iformer_s_1x.py
 """
 import argparse
-import sys
+from pathlib import Path
 
 import torch
 from mmengine.config import Config
 
-from mmiformer.checkpoint import force_weights_only
-from mmiformer.config import add_common_arguments, load_config
+from mmiformer.config import (
+    add_common_arguments,
+    load_config,
+    make_folder,
+    require,
+)
 from mmiformer.kit.checks import check_start
+from mmiformer.kit.front import run_tool, user_errors
 from mmiformer.kit.launch import start_processes
 from mmiformer.kit.non_finite import NotFiniteError
 from mmiformer.kit.resume import (
@@ -53,10 +58,10 @@ def apply_arguments(cfg: Config, args: argparse.Namespace) -> None:
 
 def main() -> None:
     args = parse_args()
-    force_weights_only()
-    try:
+    with user_errors():
         cfg = load_config(
             args.config, args.cfg_options, args.work_dir, args.launcher)
+        require(cfg, 'train_dataloader', 'optim_wrapper', 'train_cfg')
         apply_arguments(cfg, args)
         start_processes(cfg)
         if args.resume or cfg.get('resume'):
@@ -64,13 +69,10 @@ def main() -> None:
                            args.resume or cfg.get('load_from'))
         if not args.no_check:
             check_start(cfg, ('train', 'val'))
-    except (OSError, ValueError) as error:
-        sys.exit(f'error: {error}')
-    try:
-        build_runner(cfg).train()
-    except (CheckpointError, NotFiniteError) as error:
-        sys.exit(f'error: {error}')
+        make_folder(Path(cfg.work_dir))
+    build_runner(cfg).train()
 
 
 if __name__ == '__main__':
-    main()
+    # A training's own errors keep their trace.
+    run_tool(main, quiet=False, errors=(CheckpointError, NotFiniteError))

@@ -34,6 +34,7 @@ test_pipeline = [
 dataset = dict(
     _delete_=True,
     type='CustomDataset',
+    metainfo=dict(classes=('circle', 'square', 'triangle')),
     data_root='data/shapes')  # demo/shapes.py writes it
 train_dataloader = dict(
     batch_size=32,

@@ -168,7 +168,6 @@ for name in ('torch', 'mmengine', 'mmcv', 'mmdet', 'mmseg', 'mmpretrain',
     sys.modules[name] = None
 names = runpy.run_path({file!r})
 import numpy
-from shapes import make_shapes
 print(names['ExportedModel']({str(classifier[2])!r})(
     numpy.full((90, 70, 3), 99, numpy.uint8)).tolist())
 '''
