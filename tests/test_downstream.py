@@ -184,7 +184,6 @@ def test_their_tools_start(package, optional, run, site):
     """Those for analysis need what their packages do not declare."""
     out = run('-c', f'''
 import contextlib, io, pathlib, runpy, sys
-from shapes import make_shapes
 folder = pathlib.Path({str(tools(package, site))!r})
 for path in [*folder.glob('*.py'), *folder.glob('analysis_tools/*.py')]:
     sys.argv = [str(path), '--help']
