@@ -2,7 +2,8 @@
 from typing import Dict, Tuple, Union
 
 from .arguments import (
-    boolean,
+    NUM_STAGES,
+    is_bool,
     is_int,
     is_list_of,
     is_number,
@@ -10,8 +11,6 @@ from .arguments import (
     require,
 )
 from .mixer import ATTENTION, HIGH_BRANCHES
-
-NUM_STAGES = 4
 
 # Only what differs between the sizes. `attention_heads` counts, for each
 # block, the heads of the low mixer; an int stands for every block of a stage.
@@ -129,7 +128,8 @@ def _check_mixer(arch: dict) -> None:
     size = arch['kernel_size']
     require(is_int(size) and size > 0 and size % 2 == 1,
             "arch['kernel_size']", size, 'an odd int')
-    boolean("arch['fusion']", arch['fusion'])
+    require(is_bool(arch['fusion']), "arch['fusion']", arch['fusion'],
+            'True or False')
 
 
 def _check_channels(arch: dict) -> None:

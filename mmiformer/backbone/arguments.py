@@ -1,12 +1,19 @@
 """Checks of what a user writes into a config. Each raises a ValueError that
 names the argument, its value and what it may be."""
 import inspect
-from typing import Any, Callable, Collection, Optional, Sequence, Tuple
+from typing import Any, Callable, Optional, Sequence, Tuple
 
 import torch
 
+from .layers import BATCH_NORMS
+
+NUM_STAGES = 4
+NORM_KEYS = {'type', 'requires_grad', 'eps', 'momentum'}
+COMPILE_KEYS = {*inspect.signature(torch.compile).parameters} - {'model'}
+
 
 def require(condition: bool, name: str, value: Any, expected: str) -> None:
+    """Raises ValueError unless the condition holds."""
     if not condition:
         raise ValueError(f'{name}={value!r} must be {expected}')
 
@@ -27,6 +34,10 @@ def is_positive_int(value: Any) -> bool:
     return is_int(value) and value > 0
 
 
+def is_window(value: Any) -> bool:
+    return value is None or is_positive_int(value)
+
+
 def is_list_of(fits: Callable[[Any], bool], values: Any,
                length: Optional[int] = None) -> bool:
     """Whether it is a list or tuple, of that length if one is given, whose
@@ -35,81 +46,77 @@ def is_list_of(fits: Callable[[Any], bool], values: Any,
             and length in (None, len(values)) and all(map(fits, values)))
 
 
-def boolean(name: str, value: Any) -> None:
-    require(is_bool(value), name, value, 'True or False')
-
-
-def positive_int(name: str, value: Any) -> None:
-    require(is_positive_int(value), name, value, 'a positive int')
-
-
 def positive_ints(name: str, values: Any, length: int) -> Tuple[int, ...]:
     require(is_list_of(is_positive_int, values, length), name, values,
             f'{length} positive ints')
     return tuple(values)
 
 
-def img_size(name: str, value: Any) -> Tuple[int, int]:
-    """An int or (height, width), as (height, width)."""
-    return positive_ints(name, (value, ) * 2 if is_int(value) else value, 2)
-
-
-def out_indices(value: Any, num_stages: int) -> Tuple[int, ...]:
-    require(is_list_of(is_int, value) and len(value) > 0
-            and list(value) == sorted(set(value))
-            and value[0] >= 0 and value[-1] < num_stages, 'out_indices',
-            value, f'increasing ints from 0 to {num_stages - 1}')
-    return tuple(value)
-
-
-def frozen_stages(value: Any, num_stages: int) -> None:
-    require(is_int(value) and -1 <= value <= num_stages, 'frozen_stages',
-            value, f'an int from -1 (nothing frozen) to {num_stages}')
-
-
-def drop_path_rate(value: Any) -> None:
-    require(is_number(value) and 0 <= value < 1, 'drop_path_rate', value,
-            'a number from 0 up to, but not including, 1')
-
-
-def with_cp(value: Any, num_stages: int) -> Tuple[bool, ...]:
-    return _per_stage('with_cp', value, is_bool, 'True or False', num_stages)
-
-
-def window_size(value: Any, num_stages: int) -> Tuple[Optional[int], ...]:
-    return _per_stage(
-        'window_size', value, lambda v: v is None or is_positive_int(v),
-        'None (global attention) or a positive int', num_stages)
-
-
-def _per_stage(name: str, value: Any, fits: Callable[[Any], bool],
-               expected: str, num_stages: int) -> tuple:
+def per_stage(value: Any) -> tuple:
     """One value for all stages, or one for each, as one for each."""
-    values = (value, ) * num_stages if fits(value) else value
-    require(is_list_of(fits, values, num_stages), name, value,
-            f'{expected}, or {num_stages} of them, one per stage')
-    return tuple(values)
+    return tuple(value) if isinstance(value, (tuple, list)) else (
+        value, ) * NUM_STAGES
 
 
-def norm_cfg(value: Any, types: Collection[str]) -> dict:
-    """The given dict; plain BatchNorm for None."""
+# Of each argument of IFormer: whether a value fits, and what it may be.
+RULES = dict(
+    pretrain_img_size=(
+        lambda v: is_positive_int(v) or is_list_of(is_positive_int, v, 2),
+        'a positive int, or 2 positive ints'),
+    in_channels=(is_positive_int, 'a positive int'),
+    out_indices=(
+        lambda v: is_list_of(is_int, v) and len(v) > 0
+        and list(v) == sorted(set(v)) and v[0] >= 0 and v[-1] < NUM_STAGES,
+        f'increasing ints from 0 to {NUM_STAGES - 1}'),
+    out_norms=(is_bool, 'True or False'),
+    frozen_stages=(
+        lambda v: is_int(v) and -1 <= v <= NUM_STAGES,
+        f'an int from -1 (nothing frozen) to {NUM_STAGES}'),
+    norm_eval=(is_bool, 'True or False'),
+    norm_cfg=(
+        lambda v: v is None or isinstance(v, dict)
+        and v.get('type') in BATCH_NORMS and set(v) <= NORM_KEYS,
+        f'a dict with type, one of {sorted(BATCH_NORMS)}, and of the keys '
+        f'{sorted(NORM_KEYS)}'),
+    drop_path_rate=(
+        lambda v: is_number(v) and 0 <= v < 1,
+        'a number from 0 up to, but not including, 1'),
+    with_cp=(
+        lambda v: is_list_of(is_bool, per_stage(v), NUM_STAGES),
+        f'True or False, or {NUM_STAGES} of them, one per stage'),
+    window_size=(
+        lambda v: is_list_of(is_window, per_stage(v), NUM_STAGES),
+        'None (global attention) or a positive int, or '
+        f'{NUM_STAGES} of them, one per stage'),
+    compile=(
+        lambda v: is_bool(v) or isinstance(v, dict)
+        and set(v) <= COMPILE_KEYS,
+        f'True, False or a dict with keys of {sorted(COMPILE_KEYS)}'),
+    init_cfg=(
+        lambda v: all(isinstance(cfg, dict) and 'type' in cfg and (
+            cfg['type'] != 'Pretrained' or isinstance(
+                cfg.get('checkpoint'), str)) for cfg in list_init_cfgs(v)),
+        'None, a dict with a type, or a list of such dicts; Pretrained needs '
+        'checkpoint, a path, URL or name'))
+
+
+def check_arguments(**values: Any) -> None:
+    """Checks arguments of IFormer by their names, see :data:`RULES`."""
+    for name, value in values.items():
+        fits, expected = RULES[name]
+        require(fits(value), name, value, expected)
+
+
+def list_init_cfgs(value: Any) -> Sequence[Any]:
+    """The dicts of an ``init_cfg``: none, one or a list."""
     if value is None:
-        return dict(type='BN')
-    known = {'type', 'requires_grad', 'eps', 'momentum'}
-    require(isinstance(value, dict) and value.get('type') in types
-            and set(value) <= known, 'norm_cfg', value,
-            f'a dict with type, one of {sorted(types)}, and of the keys '
-            f'{sorted(known)}')
-    return value
+        return []
+    return value if isinstance(value, (tuple, list)) else [value]
 
 
 def compile_cfg(value: Any, window_size: Sequence[Optional[int]]
                 ) -> Optional[dict]:
     """The arguments for torch.compile; None: do not compile."""
-    known = set(inspect.signature(torch.compile).parameters) - {'model'}
-    require(is_bool(value) or isinstance(value, dict) and set(value) <= known,
-            'compile', value,
-            f'True, False or a dict with keys of {sorted(known)}')
     if value is False:
         return None
     cfg = {} if value is True else dict(value)
@@ -120,18 +127,3 @@ def compile_cfg(value: Any, window_size: Sequence[Optional[int]]
             'torch does not get through dynamic sizes of windows; leave '
             'dynamic out, and every image size gets a graph of its own')
     return cfg
-
-
-def init_cfgs(value: Any) -> Sequence[dict]:
-    """The dicts of an ``init_cfg``: none, one or a list."""
-    cfgs = [] if value is None else [value] if isinstance(
-        value, dict) else value
-    require(is_list_of(lambda cfg: isinstance(cfg, dict) and 'type' in cfg,
-                       cfgs), 'init_cfg', value,
-            'None, a dict with a type, or a list of such dicts')
-    for cfg in cfgs:
-        if cfg['type'] == 'Pretrained' and not isinstance(
-                cfg.get('checkpoint'), str):
-            raise ValueError(f'init_cfg={value!r} needs checkpoint, a path, '
-                             'URL or name')
-    return cfgs

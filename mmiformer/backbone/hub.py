@@ -13,7 +13,7 @@ from ..checkpoint import (
     open_checkpoint,
     read_checkpoint,
 )
-from .weights import unwrap
+from .weights import check_fit, unwrap
 
 SCHEME = 'mmiformer://'
 # The authors' files, and the arguments of IFormer that each was trained with.
@@ -72,7 +72,7 @@ def find_released(source: str) -> Path:
     from huggingface_hub import errors, hf_hub_download
     try:
         return Path(hf_hub_download(REPO, f'iformer/{name}.pth'))
-    except (OSError, errors.HTTPError, RuntimeError) as error:
+    except Exception as error:  # the hub's library for HTTP has changed
         if getattr(error, 'errno', None):  # a full disk, no permission
             raise
         cause = error
@@ -100,17 +100,18 @@ def load_pretrained(model: nn.Module, checkpoint: str,
 
     Raises:
         FileNotFoundError, ConnectionError, ValueError: As of
-            ``read_checkpoint`` and :func:`~.weights.adapt_state_dict`.
+            ``read_checkpoint`` and :func:`~.weights.check_fit`.
     """
     content = read_checkpoint(checkpoint)
     if not isinstance(content, Mapping):
         raise ValueError(f'{checkpoint} holds a {type(content).__name__}, '
                          'not the weights of a model')
+    weights = unwrap(content, prefix and prefix.rstrip('.') + '.')
     try:
-        model.load_state_dict(
-            unwrap(content, prefix and prefix.rstrip('.') + '.'))
+        check_fit(model, weights)
     except ValueError as error:
         raise ValueError(f'{checkpoint}: {error}') from None
+    model.load_state_dict(weights)
 
 
 # mmengine's load_from and Pretrained find the authors' files by name too.

@@ -1,5 +1,4 @@
 """iFormer, the Inception Transformer, as an OpenMMLab backbone."""
-import inspect
 from typing import List, Optional, Sequence, Tuple, Union
 
 import torch
@@ -10,20 +9,24 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..compat import TORCH
 from ..registry import BACKBONES
-from . import arguments
-from .arch import NUM_STAGES, resolve_arch
+from .arch import resolve_arch
+from .arguments import (
+    check_arguments,
+    compile_cfg,
+    is_int,
+    list_init_cfgs,
+    per_stage,
+)
 from .hub import load_pretrained, released
-from .layers import BATCH_NORMS, Block, PatchEmbed, Stage, Stem
+from .layers import Block, PatchEmbed, Stage, Stem
 from .mixer import InceptionMixer
 from .weights import adapt_state_dict
-
-_LOAD_STATE_DICT = nn.Module.load_state_dict.__code__
 
 
 # The root registry too, so that plain `type='IFormer'` is found from mmdet,
 # mmseg and mmpretrain, which look in their own registry and in the root.
-@MODELS.register_module()
-@BACKBONES.register_module()
+@MODELS.register_module(force=True)  # a notebook may reload this module
+@BACKBONES.register_module(force=True)
 class IFormer(BaseModule):
     """The iFormer backbone: every block splits its channels between
     attention, pooling and convolution.
@@ -90,30 +93,29 @@ class IFormer(BaseModule):
                  window_size: Union[None, int, Sequence[Optional[int]]] = None,
                  compile: Union[bool, dict] = False,
                  init_cfg: Union[dict, List[dict], None] = None) -> None:
-        arch = resolve_arch(arch)
-        img_size = arguments.img_size('pretrain_img_size', pretrain_img_size)
-        arguments.positive_int('in_channels', in_channels)
-        out_indices = arguments.out_indices(out_indices, NUM_STAGES)
-        arguments.boolean('out_norms', out_norms)
-        arguments.frozen_stages(frozen_stages, NUM_STAGES)
-        arguments.boolean('norm_eval', norm_eval)
-        norm_cfg = arguments.norm_cfg(norm_cfg, BATCH_NORMS)
-        arguments.drop_path_rate(drop_path_rate)
-        with_cp = arguments.with_cp(with_cp, NUM_STAGES)
-        window_size = arguments.window_size(window_size, NUM_STAGES)
-        compile_cfg = arguments.compile_cfg(compile, window_size)
-        arguments.init_cfgs(init_cfg)
+        check_arguments(
+            pretrain_img_size=pretrain_img_size, in_channels=in_channels,
+            out_indices=out_indices, out_norms=out_norms,
+            frozen_stages=frozen_stages, norm_eval=norm_eval,
+            norm_cfg=norm_cfg, drop_path_rate=drop_path_rate, with_cp=with_cp,
+            window_size=window_size, compile=compile, init_cfg=init_cfg)
         super().__init__(init_cfg)
+        arch = resolve_arch(arch)
+        if is_int(pretrain_img_size):
+            pretrain_img_size = (pretrain_img_size, ) * 2
+        norm_cfg = norm_cfg or dict(type='BN')
+        with_cp, window_size = per_stage(with_cp), per_stage(window_size)
+        compile_args = compile_cfg(compile, window_size)
 
         self.arch = arch
-        self.out_indices = out_indices
+        self.out_indices = tuple(out_indices)
         self.frozen_stages = frozen_stages
         self.norm_eval = norm_eval
         self.deployed = False
 
         last = max(sum(arch['depths']) - 1, 1)
         drop_paths = [drop_path_rate * i / last for i in range(last + 1)]
-        grid = tuple(_halve(_halve(side)) for side in img_size)
+        grid = tuple(_halve(_halve(side)) for side in pretrain_img_size)
         dims = (in_channels, *arch['embed_dims'])
         self.stages = nn.ModuleList()
         for i, dim in enumerate(arch['embed_dims'][:out_indices[-1] + 1]):
@@ -148,11 +150,11 @@ class IFormer(BaseModule):
             module.requires_grad_(False)
         if frozen_stages >= 0:
             self.stages[0].pos_embed.requires_grad_(False)
-        if compile_cfg is not None:
+        if compile_args is not None:
             if TORCH < (2, 1):
-                raise ValueError(f'compile_cfg={compile_cfg} needs torch 2.1, '
-                                 f'found {torch.__version__}')
-            self.compile(**compile_cfg)
+                raise ValueError(f'compile={compile!r} needs torch 2.1, found '
+                                 f'{torch.__version__}')
+            self.compile(**compile_args)
 
     @classmethod
     def from_pretrained(cls, checkpoint: str, **settings) -> 'IFormer':
@@ -235,7 +237,7 @@ class IFormer(BaseModule):
         :func:`~mmiformer.backbone.hub.load_pretrained`.
         """
         done, init_cfg = self.is_init, self.init_cfg
-        cfgs = arguments.init_cfgs(init_cfg)
+        cfgs = list_init_cfgs(init_cfg)
         pretrained = [cfg for cfg in cfgs
                       if cfg['type'] in ('Pretrained', PretrainedInit)]
         self.init_cfg = [cfg for cfg in cfgs if cfg not in pretrained]
@@ -296,22 +298,9 @@ class IFormer(BaseModule):
             raise RuntimeError(
                 'switch_to_deploy() has folded norms and scales into other '
                 'weights: load before it is called')
-        adapt_state_dict(self, state_dict, prefix, _is_strict(strict))
+        adapt_state_dict(self, state_dict, prefix)
         super()._load_from_state_dict(
             state_dict, prefix, local_metadata, strict, *args)
-
-
-def _is_strict(strict: bool) -> bool:
-    """Whether the ``load_state_dict`` that is running was asked to be strict.
-
-    torch (2.13) tells the modules True whatever its caller has said, so that
-    has to be read from its frame. mmengine's loaders, which also say True, are
-    functions of their own.
-    """
-    frame = inspect.currentframe()
-    while frame and frame.f_code is not _LOAD_STATE_DICT:
-        frame = frame.f_back
-    return strict and (not frame or frame.f_locals.get('strict', True))
 
 
 def _init_weights(module: nn.Module) -> None:

@@ -8,7 +8,7 @@ from torch import nn
 
 from ..registry import HOOKS
 from .iformer import IFormer
-from .weights import unwrap
+from .weights import check_fit, fit_weights, unwrap
 
 HEAD = 'head.'  # of the released checkpoints: one linear layer
 
@@ -21,8 +21,12 @@ class LoadBackboneHook(Hook):
     module's own name. A released checkpoint has no ``backbone.`` prefix, so
     mmengine would skip all of it; this hook adds the prefix. The classifier
     of the checkpoint goes to mmpretrain's ``LinearClsHead`` if that has as
-    many classes. A checkpoint of a whole model, with a ``backbone.`` in any
-    name, is left as it is.
+    many classes. Of a whole model's checkpoint nothing is renamed.
+
+    Raises:
+        ValueError: The checkpoint has an iFormer backbone that fits the
+            model's in part, or weights alone that do not fit at all. A whole
+            model with another backbone gives its heads.
     """
 
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
@@ -34,11 +38,16 @@ class LoadBackboneHook(Hook):
         # Of a whole model saved by DistributedDataParallel, too: mmengine
         # strips `module.` only after this hook.
         names = checkpoint.get('state_dict', checkpoint)
+        weights = unwrap(checkpoint)
         if any('backbone.' in name for name in names):
+            own = model.backbone.state_dict()
+            if own.keys() & fit_weights(weights, own)[0]:
+                check_fit(model.backbone, weights)
             return
+        check_fit(model.backbone, weights)
         linear = getattr(getattr(model, 'head', None), 'fc', None)
         renamed = OrderedDict()
-        for name, value in unwrap(checkpoint).items():
+        for name, value in weights.items():
             is_head = name.startswith(HEAD) and isinstance(linear, nn.Linear)
             renamed[f'{HEAD}fc.{name[len(HEAD):]}' if is_head else
                     f'backbone.{name}'] = value

@@ -1,4 +1,5 @@
 """Fits released and trained weights to the backbone; reads no files."""
+import logging
 import re
 from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple, Union
 
@@ -31,8 +32,8 @@ RELEASED_NAMES: Tuple[Tuple[str, Union[str, Callable, None]], ...] = (
     (r'^head\.', None),
 )
 
-# May be missing, or in the way: the released network has only one output norm,
-# and old versions of torch did not count batches.
+# A checkpoint may lack these, or have them in excess: the released network has
+# only one output norm, and old versions of torch did not count batches.
 OPTIONAL = re.compile(r'\.out_norm\.|\.num_batches_tracked$')
 
 # Keys under which checkpoints keep the weights.
@@ -85,43 +86,46 @@ def below(weights: Mapping[str, Any], prefix: str) -> Dict[str, Any]:
 
 
 def adapt_state_dict(model: nn.Module, state_dict: Dict[str, Any],
-                     prefix: str = '', strict: bool = True) -> None:
+                     prefix: str = '') -> None:
     """Rewrites what a state dict holds for an IFormer into its own names.
 
     Renames released weights, drops their classification head and the stages
-    that the model does not have, and resizes position maps of another grid.
-    One log line says what was done.
+    that the model does not have, resizes position maps of another grid, and
+    gives output norms that the checkpoint lacks their present values. One log
+    line says what was done. torch reports what is missing or unexpected.
 
     Args:
         model: The backbone.
         state_dict: Changed in place, below ``prefix`` only.
         prefix: Where the backbone is in it; empty where it is the root.
-        strict: Raise unless everything fits; output norms that the checkpoint
-            lacks keep their present values. False leaves it to the caller to
-            report missing and unexpected names.
-
-    Raises:
-        ValueError: ``strict``, and the checkpoint has nothing for the
-            backbone, lacks a tensor, or has one that is unknown or of another
-            shape.
     """
-    source = below(state_dict, prefix) if prefix else unwrap(state_dict)
     own = model.state_dict()
-    weights, notes = _rename_all(source, own)
-    notes += _resize_pos_embeds(weights, own)
-    counts = f'{len(own.keys() & weights)} of {len(weights)}'
-    if strict:
-        _check_fit(weights, own, prefix)
-        if fresh := [name for name in own if '.out_norm.' in name
-                     and name not in weights]:
-            notes.append(f'not in it: {", ".join(fresh)}')
-        weights = {**own, **weights}
-    print_log(f'{type(model).__name__}: loaded {counts} tensors' +
-              ''.join(f'; {note}' for note in notes), logger='current')
+    weights, notes = fit_weights(
+        below(state_dict, prefix) if prefix else unwrap(state_dict), own)
+    matching = own.keys() & weights
+    fresh = [name for name in own if matching and name not in weights
+             and OPTIONAL.search(name)]
+    if fresh:
+        notes.append(f'not in it: {", ".join(fresh)}')
+    if not matching:
+        notes.append('the weights stay as they are; those of a backbone alone '
+                     "go into init_cfg=dict(type='Pretrained', checkpoint=...)")
+    print_log(f'{type(model).__name__}: loaded {len(matching)} of '
+              f'{len(weights)} tensors' + ''.join(f'; {x}' for x in notes),
+              'current', logging.INFO if matching else logging.WARNING)
     for key in [key for key in state_dict if key.startswith(prefix)]:
         del state_dict[key]
+    weights.update((name, own[name]) for name in fresh)
     state_dict.update({prefix + name: value
                        for name, value in weights.items()})
+
+
+def fit_weights(source: Mapping[str, Any], own: Mapping[str, Tensor]
+                ) -> Tuple[Dict[str, Any], List[str]]:
+    """What may be loaded, by our names and with position maps of our size;
+    and notes of what was done."""
+    weights, notes = _rename_all(source, own)
+    return weights, notes + _resize_pos_embeds(weights, own)
 
 
 def _rename_all(source: Mapping[str, Any], own: Mapping[str, Tensor]
@@ -164,16 +168,24 @@ def _resize_pos_embeds(weights: Dict[str, Tensor],
     return notes
 
 
-def _check_fit(weights: Mapping[str, Any], own: Mapping[str, Tensor],
-               prefix: str) -> None:
-    where = f'below {prefix!r} ' if prefix else ''
+def check_fit(model: nn.Module, source: Mapping[str, Any]) -> None:
+    """Checks that weights fill an IFormer; output norms may be missing.
+
+    Args:
+        model: The backbone.
+        source: As :func:`unwrap` returns it.
+
+    Raises:
+        ValueError: They have nothing for the backbone, lack a tensor, or have
+            one that is unknown or of another shape.
+    """
+    own = model.state_dict()
+    weights, _ = fit_weights(source, own)
     if not own.keys() & weights:
         names = _listing(sorted(weights)) if weights else 'nothing'
         raise ValueError(
-            f'the checkpoint matches no tensor of the iFormer backbone: it '
-            f'holds {where}{names}. Released classification weights and those '
-            "of other models' backbones go into "
-            "backbone.init_cfg=dict(type='Pretrained', checkpoint=...)")
+            'the checkpoint matches no tensor of the iFormer backbone: it '
+            f'holds {names}')
     problems = {
         'missing': [name for name in own if name not in weights
                     and not OPTIONAL.search(name)],
@@ -192,7 +204,7 @@ def _check_fit(weights: Mapping[str, Any], own: Mapping[str, Tensor],
                         f'trained with {stem[1]}: change the input, or '
                         f'{STEM} of the file')
         raise ValueError(
-            f'the checkpoint fits the iFormer backbone {where}only in part '
+            'the checkpoint fits the iFormer backbone only in part '
             f'({question}); ' + '; '.join(
                 f'{what} {len(names)}: {_listing(names)}'
                 for what, names in problems.items() if names))

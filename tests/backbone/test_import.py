@@ -101,3 +101,12 @@ def test_what_is_imported(looks):
     assert exported == [
         'IFormer', 'LoadBackboneHook', 'NonFiniteHook', 'ResumableRunner',
         'config_path', 'inferencer', 'list_models', '__version__']
+
+
+def test_the_module_can_be_reloaded():
+    """As notebooks do after an edit."""
+    subprocess.run([sys.executable, '-c', (
+        'import importlib, mmiformer.backbone.iformer as module; '
+        'from mmengine.registry import MODELS; importlib.reload(module); '
+        "assert MODELS.get('mmiformer.IFormer') is module.IFormer; "
+        "assert MODELS.get('IFormer') is module.IFormer")], check=True)
