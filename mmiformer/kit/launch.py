@@ -15,51 +15,39 @@ from mmengine.dist import (
 )
 from mmengine.utils.dl_utils import set_multi_processing
 
-# What each launcher sets; the first is the rank on this machine.
-VARIABLES = dict(
-    pytorch=('LOCAL_RANK', 'RANK', 'WORLD_SIZE', 'MASTER_ADDR', 'MASTER_PORT'),
-    slurm=('SLURM_LOCALID', 'SLURM_PROCID', 'SLURM_NTASKS', 'SLURM_NODELIST'),
-    mpi=('OMPI_COMM_WORLD_LOCAL_RANK', 'OMPI_COMM_WORLD_RANK',
-         'OMPI_COMM_WORLD_SIZE', 'MASTER_ADDR'))
-STARTERS = dict(pytorch='torchrun, as tools/dist_train.sh does', slurm='srun',
-                mpi='mpirun, with MASTER_ADDR')
-
 
 def start_processes(cfg: Config) -> None:
     """Starts the process group for ``cfg.launcher``, if there is one.
 
-    The Runner would do so itself, but not on CPUs: mmengine's ``init_dist``
-    selects a GPU whatever the backend.
+    The Runner would do so itself, but later, and not on CPUs: mmengine's
+    ``init_dist`` selects a GPU whatever the backend.
 
     Args:
         cfg: ``env_cfg`` is used; on CPUs ``model_wrapper_cfg`` is set, as the
             Runner's default names a GPU.
 
     Raises:
-        ValueError: The environment is not the launcher's, or the backend or
-            the number of processes does not fit the machine.
+        ValueError: The environment is not the launcher's, or the backend
+            needs a GPU.
     """
     if cfg.launcher == 'none' or is_distributed():
         return
-    names = VARIABLES[cfg.launcher]
-    if missing := [name for name in names if name not in os.environ]:
-        raise ValueError(
-            f'--launcher {cfg.launcher}: the environment has no '
-            f'{", ".join(missing)}: start it by {STARTERS[cfg.launcher]}')
-    gpus, local_rank = torch.cuda.device_count(), int(os.environ[names[0]])
-    if gpus and local_rank >= gpus:
-        raise ValueError(
-            f'process {local_rank} of this machine finds {gpus} GPU(s), each '
-            'needs one of its own: start fewer, or let every process see all '
-            'GPUs (Slurm: --gpus-per-node, not --gpus-per-task)')
     env_cfg = cfg.get('env_cfg') or {}
     dist_cfg = dict(env_cfg.get('dist_cfg') or {})
     # As the Runner does first; otherwise init_dist chooses a start method.
     set_multi_processing(**(env_cfg.get('mp_cfg') or {}), distributed=True)
-    if get_device() != 'cpu':
-        store = _new_store() if get_device() == 'cuda' else {}
-        init_dist(cfg.launcher, **dist_cfg, **store)
-        return
+    try:
+        if get_device() == 'cpu':
+            _start_on_cpus(cfg, dist_cfg)
+        else:
+            init_dist(cfg.launcher, **dist_cfg, **_new_store())
+    except KeyError as error:
+        raise ValueError(
+            f'--launcher {cfg.launcher}: the environment has no {error}: start '
+            'it by torchrun, srun or mpirun (docs/many_gpus.md)') from error
+
+
+def _start_on_cpus(cfg: Config, dist_cfg: dict) -> None:
     backend = dist_cfg.get('backend', 'nccl')
     if backend == 'nccl' or cfg.launcher != 'pytorch':
         raise ValueError(
@@ -97,14 +85,14 @@ def on_first_process(function: Callable, *args: Any) -> Any:
         function: What it returns is pickled.
 
     Raises:
-        OSError, ValueError: As ``function``, in the first process; the others
-            exit with status 1.
+        Exception: As ``function``, in the first process; the others exit with
+            status 1.
     """
     result, fault = None, None
     if is_main_process():
         try:
             result = function(*args)
-        except (OSError, ValueError) as error:
+        except Exception as error:  # the others must not wait for it
             fault = error
     shared = [result, fault is not None]
     broadcast_object_list(shared)

@@ -5,27 +5,21 @@ from mmengine.config import Config
 from mmengine.dist import get_dist_info
 
 from mmiformer.kit import launch
-from mmiformer.kit.launch import (
-    VARIABLES,
-    on_first_process,
-    start_processes,
-)
+from mmiformer.kit.launch import on_first_process, start_processes
 
 
-@pytest.mark.parametrize('launcher', VARIABLES)
-def test_a_missing_environment_is_said(launcher, monkeypatch):
-    for name in VARIABLES[launcher]:
-        monkeypatch.delenv(name, raising=False)
-    with pytest.raises(ValueError, match=', '.join(VARIABLES[launcher])):
-        start_processes(Config(dict(launcher=launcher)))
+def test_a_missing_environment_is_said(second):
+    second('pytorch').delenv('RANK', raising=False)
+    with pytest.raises(ValueError, match='RANK'):
+        start_processes(Config(dict(
+            launcher='pytorch',
+            env_cfg=dict(dist_cfg=dict(backend='gloo')))))
 
 
 @pytest.fixture
 def second(monkeypatch):
     """The second of two processes of a launcher, on CPUs."""
     def start(launcher):
-        for name in VARIABLES[launcher]:
-            monkeypatch.setenv(name, '1')
         monkeypatch.delenv('TORCHELASTIC_RESTART_COUNT', raising=False)
         monkeypatch.setattr(launch, 'get_device', lambda: 'cpu')
         monkeypatch.setattr(torch.cuda, 'device_count', lambda: 0)
@@ -42,12 +36,6 @@ def test_what_needs_a_gpu_is_refused(launcher, backend, second):
         start_processes(Config(dict(
             launcher=launcher,
             env_cfg=dict(dist_cfg=dict(backend=backend)))))
-
-
-def test_each_process_needs_a_gpu_of_its_own(second):
-    second('slurm').setattr(torch.cuda, 'device_count', lambda: 1)
-    with pytest.raises(ValueError, match='--gpus-per-node'):
-        start_processes(Config(dict(launcher='slurm')))
 
 
 def test_gloo_takes_the_timeout_and_a_wrapper_without_gpu(second):
@@ -88,5 +76,5 @@ def test_one_process_needs_no_group():
     start_processes(Config(dict(launcher='none')))
     assert get_dist_info() == (0, 1)
     assert on_first_process(divmod, 7, 2) == (3, 1)
-    with pytest.raises(ValueError, match='base 10'):
-        on_first_process(int, 'x')
+    with pytest.raises(ZeroDivisionError):
+        on_first_process(divmod, 7, 0)
