@@ -15,12 +15,13 @@ from functools import partial
 from pathlib import Path
 
 import cv2
+import drawing
 import numpy as np
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from shapes import CLASSES, PALETTE, make_shapes
 
-from mmiformer.paper import pictures
+from mmiformer.paper.logs import last_metrics
 
 ROOT = Path(__file__).parents[1]
 FPN = ROOT / 'configs' / 'fpn_ade20k' / 'iformer_s_shapes.py'
@@ -55,14 +56,6 @@ def run_tool(name: str, *arguments) -> None:
 
 def find_checkpoint(work_dir: Path) -> Path:
     return Path((work_dir / 'last_checkpoint').read_text().strip())
-
-
-def read_metrics(work_dir: Path) -> dict:
-    """What the latest tools/test.py wrote into a work dir."""
-    files = [file for file in work_dir.glob('*/*.json')
-             if file.stem == file.parent.name]
-    newest = max(files, key=lambda file: file.stat().st_mtime)
-    return json.loads(newest.read_text().splitlines()[-1])
 
 
 def read_rgb(path: Path) -> np.ndarray:
@@ -106,26 +99,26 @@ def instance_rows(predictions: Path) -> list:
 
 def draw(folder: Path, fpn_dir: Path, mask_dir: Path) -> dict:
     """Writes the pictures and metrics.json; returns the metrics."""
-    segments, boxes = read_metrics(fpn_dir), read_metrics(mask_dir)
+    segments, boxes = last_metrics(fpn_dir), last_metrics(mask_dir)
     metrics = dict(
         mIoU=segments['mIoU'] / 100,
         bbox_AP50=boxes['coco/bbox_mAP_50'],
         segm_AP50=boxes['coco/segm_mAP_50'])
     (folder / 'metrics.json').write_text(json.dumps(metrics, indent=2) + '\n')
-    pictures.draw_pairs(
+    drawing.draw_pairs(
         folder / 'semantic_fpn.png',
         f'Semantic FPN, iFormer-S: mIoU {metrics["mIoU"]:.3f} on held-out '
         'shapes', segment_rows(fpn_dir / 'predictions'),
         # 0 is the background, which is not painted.
-        partial(pictures.draw_segments, palette=((0, 0, 0), *PALETTE)),
+        partial(drawing.draw_segments, palette=((0, 0, 0), *PALETTE)),
         CLASSES, PALETTE)
-    pictures.draw_pairs(
+    drawing.draw_pairs(
         folder / 'mask_rcnn.png',
         f'Mask R-CNN, iFormer-S: box AP50 {metrics["bbox_AP50"]:.3f}, mask '
         f'AP50 {metrics["segm_AP50"]:.3f} on held-out shapes',
         instance_rows(mask_dir / 'predictions.pkl'),
-        partial(pictures.draw_instances, palette=PALETTE), CLASSES, PALETTE)
-    pictures.draw_curves(folder / 'curves.png', {
+        partial(drawing.draw_instances, palette=PALETTE), CLASSES, PALETTE)
+    drawing.draw_curves(folder / 'curves.png', {
         'Semantic FPN': (fpn_dir, {'mIoU': 'mIoU'}),
         'Mask R-CNN': (mask_dir, {'coco/bbox_mAP_50': 'box AP50',
                                   'coco/segm_mAP_50': 'mask AP50'})})

@@ -13,7 +13,7 @@ LEVELS = dict(version=0, registry=0, unpickler=0, zoo=0, compat=1,
               __main__=6, tools=6, mmiformer=9)
 BORDER = 'backbone', 'paper', 'registry'
 OUTSIDE = {'tests', 'benchmarks', 'demo', 'conftest', 'reference',
-           'shapes', 'nuclei'}
+           'shapes', 'nuclei', 'drawing'}
 
 
 def module_name(path):

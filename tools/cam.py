@@ -18,22 +18,22 @@ from pathlib import Path
 import cv2
 
 from mmiformer.config import load_config
-from mmiformer.kit.cam import LAST_MAP, METHODS, find_method, see
 from mmiformer.kit.front import run_tool
 from mmiformer.kit.inference import class_names, load_model, read_image
-from mmiformer.kit.layers import LAYOUTS, find_layer, suggest
-from mmiformer.paper import arguments, pictures
+from mmiformer.paper import look, pictures
+from mmiformer.paper.cam import LAST_MAP, METHODS, find_method, see
+from mmiformer.paper.layer_maps import LAYOUTS, find_layer, suggest
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_model_arguments(parser)
+    look.add_model_arguments(parser)
     parser.add_argument('--category', help='the name of a class; default: '
                         'the top prediction of each model')
     parser.add_argument('--layer', nargs='+', metavar='NAME:LAYOUT',
-                        type=arguments.layer, default=[LAST_MAP],
+                        type=look.layer, default=[LAST_MAP],
                         help='one, or one per model; default: the backbone; '
                         f'LAYOUT: {", ".join(LAYOUTS)}')
     parser.add_argument('--method', choices=list(METHODS), help='default: '

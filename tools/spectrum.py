@@ -23,8 +23,8 @@ from mmiformer.backbone import IFormer
 from mmiformer.config import load_config
 from mmiformer.kit.front import run_tool
 from mmiformer.kit.inference import load_model
-from mmiformer.kit.layers import LAYOUTS
-from mmiformer.paper import arguments, pictures
+from mmiformer.paper import look, pictures
+from mmiformer.paper.layer_maps import LAYOUTS
 from mmiformer.paper.spectrum import layer_spectra, mixer_layers
 
 PAPERS_LAYERS = (6, 12, 18)
@@ -34,12 +34,12 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_model_arguments(parser)
+    look.add_model_arguments(parser)
     parser.add_argument('--size', type=int, nargs=2, default=(224, 224),
                         metavar=('H', 'W'), help='that images are resized to; '
                         'default: 224 224')
     parser.add_argument('--layers', nargs='+', metavar='NAME:LAYOUT',
-                        type=arguments.layer, default=[],
+                        type=look.layer, default=[],
                         help=f'LAYOUT: {", ".join(LAYOUTS)}')
     return parser.parse_args()
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ..backbone.mixer import HIGH_BRANCHES, InceptionMixer
-from ..kit.layers import find_layer, last_tensor, to_maps
+from .layer_maps import find_layer, last_tensor, to_maps
 
 FLOOR = 1e-6  # added to amplitudes, as 0 has no logarithm
 BRANCHES = (*(name for name, _ in HIGH_BRANCHES.values()), 'low_mixer')
@@ -67,7 +67,7 @@ def layer_spectra(model: nn.Module, images: Sequence[Tensor],
         model: A network, or a model of OpenMMLab, of which ``extract_feat``
             runs. In eval mode meanwhile.
         images: Each ``(1, 3, H, W)``, normalised, all of one size.
-        layers: Layouts, see :data:`~.layers.LAYOUTS`, by dotted name as in
+        layers: Layouts, see :data:`~.layer_maps.LAYOUTS`, by dotted name as in
             ``model.named_modules()``.
 
     Returns:

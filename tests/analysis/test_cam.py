@@ -9,8 +9,8 @@ from conftest import call, refusal
 from tiny_models import build, child, rescaled, save
 from torch import nn
 
-from mmiformer.kit.cam import find_method, see
 from mmiformer.kit.inference import read_image
+from mmiformer.paper.cam import find_method, see
 
 EMIT = dict(NCHW=lambda x: x,
             NHWC=lambda x: x.permute(0, 2, 3, 1).contiguous(),

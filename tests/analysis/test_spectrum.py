@@ -11,8 +11,8 @@ from tiny_models import build, child, save
 from torch import nn
 
 from mmiformer import IFormer
-from mmiformer.kit.layers import to_maps
 from mmiformer.paper import spectrum
+from mmiformer.paper.layer_maps import to_maps
 from mmiformer.paper.spectrum import (
     layer_spectra,
     log_amplitude,

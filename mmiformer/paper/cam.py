@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .layers import find_layer, last_tensor, to_maps
+from .layer_maps import find_layer, last_tensor, to_maps
 
 # Names on the command line, and those of the library's classes. Grad-CAM++ and
 # XGrad-CAM are missing: they assume maps after a ReLU, without negative
@@ -62,7 +62,7 @@ def see(model: nn.Module, seen: np.ndarray, data: Dict[str, Any],
         classes: Their names; the top prediction is never ``background``.
         category: The index of a class.
         layer: The dotted name of a layer, as in ``model.named_modules()``, and
-            the layout of its (last) output, see :data:`~.layers.LAYOUTS`.
+            the layout of its (last) output, see :data:`~.layer_maps.LAYOUTS`.
         method: One of :data:`METHODS`; by default Grad-CAM for a classifier
             and HiResCAM for a segmentor. Grad-CAM weights a channel by its
             mean gradient, as if a class looked for the same at all positions,

@@ -7,7 +7,7 @@ import cv2
 from matplotlib.backend_bases import FigureCanvasBase
 
 from ..config import output_file
-from ..kit.layers import LAYOUTS
+from .layer_maps import LAYOUTS
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
