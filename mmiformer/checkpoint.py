@@ -5,7 +5,6 @@ import errno
 import hashlib
 import logging
 import os
-import pickle
 import re
 from collections.abc import Mapping
 from inspect import isroutine
@@ -33,15 +32,9 @@ NOT_FOUND_CODES = (401, 404)
 # OpenMMLab name theirs. Eight decimal digits are taken for a date.
 DIGEST = re.compile(r'-(?=\d*[a-f])([0-9a-f]{8,64})\.pth$')
 
-# torch's words for a file that needs more than ``weights_only`` allows, and,
-# among its RuntimeErrors, for a damaged one.
-REFUSED = re.compile(r'(GLOBAL |Trying to (?!resize)|Can only |getattr\(|'
-                     r'Cannot use |Unsupported operand 149)[^\n]*')
-DAMAGED = re.compile(
-    'PytorchStreamReader|unexpected EOF|Invalid magic|Invalid protocol|'
-    'storage has wrong|Cannot use |inline_container|Trying to resize|'
-    'Unknown saved id|hasRecord|record size|storage offset|'
-    'Storage size calculation|setStorage')
+# Among torch's lines, the one that names what weights_only does not allow.
+REFUSED = re.compile(r'(GLOBAL |Trying to |Can only |getattr\(|Cannot use |'
+                     r'Unsupported operand )[^\n]{,200}')
 FORCE = 'TORCH_FORCE_WEIGHTS_ONLY_LOAD'
 FORCE_NO = 'TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD'
 
@@ -125,37 +118,22 @@ def open_checkpoint(filename: str, map_location: Any = None) -> Any:
     path = find(filename)
     try:
         content = restore(load_tensors(str(path), map_location))
-    except Exception as error:
-        if not _is_damage(error):
+    except (MemoryError, ImportError):
+        raise
+    except Exception as error:  # torch has many for what a file may hold
+        # Not of the disk, but for a seek outside of a cut file.
+        if (getattr(error, 'errno', None) not in (None, errno.EINVAL)
+                or 'memory' in str(error)):
             raise
-        raise ValueError(_explain(path, error)) from error
+        wanted = REFUSED.search(str(error))
+        raise ValueError(
+            f'{path} is damaged, or is refused since it holds more than '
+            'tensors and numbers, which could run code '
+            f'({wanted[0] if wanted else first_line(error)}; '
+            f'{path.stat().st_size} bytes): remove '
+            f'{path.resolve()} and download or copy it again, or ask its '
+            'author for a plain state dict') from error
     return drop_code(content)
-
-
-def _is_damage(error: Exception) -> bool:
-    """Whether the content of the file is the reason; not memory, permissions,
-    a device, or a name that this version of torch lacks."""
-    if isinstance(error, OSError):
-        return error.errno == errno.EINVAL  # a seek outside of a cut file
-    if isinstance(error, RuntimeError):
-        return DAMAGED.search(str(error)) is not None
-    if isinstance(error, AttributeError):
-        return not str(error).startswith('module ')
-    return not isinstance(error, (MemoryError, ImportError, NameError))
-
-
-def _explain(path: Path, error: Exception) -> str:
-    wanted = REFUSED.search(str(error))
-    if wanted and isinstance(error, (pickle.UnpicklingError, RuntimeError)):
-        return (
-            f'{path} is refused: it needs more than tensors and numbers '
-            f'({wanted[0][:200]}), which could run code from the file. Ask '
-            'its author for a plain state dict, or, where you trust it as you '
-            'trust a program, re-save it: torch.save(torch.load(path, '
-            "weights_only=False)['state_dict'], new_path)")
-    return (f'{path} is damaged or no checkpoint, {path.stat().st_size} bytes '
-            f'({first_line(error)}): remove {path.resolve()} and download or '
-            'copy it again')
 
 
 def first_line(error: BaseException) -> str:

@@ -1,7 +1,5 @@
 """Writes a model as an ONNX file and proves that it gives the same numbers."""
 import json
-import os
-import tempfile
 import textwrap
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,6 +11,8 @@ from mmengine.config import Config
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
+from ..checkpoint import written_whole
+from ..compat import TORCH
 from ..config import type_name
 from ..version import __version__
 from .exported import open_session
@@ -139,7 +139,7 @@ def check_environment() -> None:
         ValueError: torch is too old.
         ImportError: A package for the export is missing.
     """
-    if tuple(map(int, torch.__version__.split('.')[:2])) < (2, 5):
+    if TORCH < (2, 5):
         raise ValueError(f'the export needs torch >= 2.5, found torch '
                          f'{torch.__version__}')
     missing = [name for name in PACKAGES if find_spec(name) is None]
@@ -198,7 +198,10 @@ def export(cfg: Config, checkpoint: str, out: Path,
     with torch.no_grad():
         expected = [run(model, task, preprocess(model.data_preprocessor, x))
                     for x in images]
-    check_classes(expected[0][0], meta)
+    names, count = meta.get('classes', ''), expected[0][0].shape[1]
+    if names and count not in (len(names), 1):
+        raise ValueError(f'the model has {count} classes, the test data set '
+                         f'{len(names)}')
 
     if dynamic:
         make_exportable(model)
@@ -231,18 +234,12 @@ def export(cfg: Config, checkpoint: str, out: Path,
 def write(program: Any, texts: Dict[str, str], out: Path,
           images: List[Tensor], expected: List[Tuple[Tensor, ...]],
           report: Callable[[str], None]) -> float:
-    """Proves a program and writes it with its metadata; see :func:`export`."""
-    handle, name = tempfile.mkstemp(suffix=out.suffix, dir=out.parent)
-    os.close(handle)
-    try:
-        program.model.metadata_props.update(texts)
-        program.save(name, external_data=False)
-        worst = prove(name, images, expected, report)
-        os.chmod(name, 0o644)  # mkstemp keeps others from reading
-        os.replace(name, out)
-    finally:
-        Path(name).unlink(missing_ok=True)
-    return worst
+    """Writes a program and its metadata to a file that is kept if it passes
+    :func:`prove`."""
+    program.model.metadata_props.update(texts)
+    with written_whole(out) as scratch:
+        program.save(str(scratch), external_data=False)
+        return prove(str(scratch), images, expected, report)
 
 
 def prove(path: str, images: List[Tensor],
@@ -315,7 +312,7 @@ def check_model(model: nn.Module, task: str, meta: Dict[str, Any],
     """
     windows = {module.window_size for module in model.backbone.modules()
                if type(module).__name__ == 'LowMixer'} - {None}
-    if dynamic and windows:
+    if dynamic and windows:  # which torch traces for more than 10 minutes
         raise ValueError(
             f'window_size={sorted(windows)}: windows need a fixed size, give '
             '--size H W without --dynamic')
@@ -333,19 +330,6 @@ def check_model(model: nn.Module, task: str, meta: Dict[str, Any],
             base.__name__ == 'ClsHead' for base in type(model.head).__mro__):
         raise ValueError(f'head={type(model.head).__name__}: only heads whose '
                          'scores are a softmax (ClsHead) can be exported')
-
-
-def check_classes(logits: Tensor, meta: Dict[str, Any]) -> None:
-    """The model has the classes of the data set.
-
-    Raises:
-        ValueError: It has more, or fewer.
-    """
-    names = meta.get('classes', '')
-    count = logits.shape[1]
-    if names and count not in (len(names), 1):
-        raise ValueError(f'the model has {count} classes, the test data set '
-                         f'{len(names)}')
 
 
 def metadata(cfg: Config, task: str, size: Optional[Tuple[int, int]]

@@ -1,4 +1,5 @@
 """Nothing is written but what gives the numbers of the model."""
+import os
 from pathlib import Path
 
 import pytest
@@ -42,7 +43,12 @@ def program():
 def test_a_file_that_fails_its_proof_is_not_written(damage, program):
     exported, images, out = program
     path = Path('model.onnx')
-    assert write(exported, {}, path, images, [(out, )], print) < 1e-5
+    before = os.umask(0o077)  # others may not read
+    try:
+        assert write(exported, {}, path, images, [(out, )], print) < 1e-5
+    finally:
+        os.umask(before)
+    assert path.stat().st_mode & 0o777 == 0o600
     written = path.read_bytes()
     path.write_bytes(b'of before')
     with pytest.raises(NotProvedError, match='1x8x9'):
