@@ -1,12 +1,13 @@
-"""Kills training runs at random moments, resumes them, and compares.
+"""Kills training runs after a checkpoint, resumes them, and compares.
 
     benchmarks/kill_and_resume.py --runs 50
 
-A segmentor (by iterations) and a detector (by epochs) are trained once without
-interruption. Then each run is killed up to three times, by SIGKILL, SIGTERM,
-Ctrl-C or a disk that is full while a checkpoint is written, and resumed. Its
-final weights, optimizer, schedules, random states and metrics must equal those
-of the uninterrupted run, bit for bit.
+A segmentor with averaged weights (by iterations), the same in two processes,
+and a detector (by epochs) are trained once without interruption. Then each run
+is killed up to three times, by SIGKILL, SIGTERM, Ctrl-C or a disk that is full
+while a checkpoint is written, and resumed. It must have resumed each time, and
+its final weights, averaged weights, optimizer, schedules, random states and
+metrics must equal those of the uninterrupted run, bit for bit.
 
 The processes are real ones with real files. They are forked from this one,
 which has imported what they need, since that takes longer than the training.
@@ -17,9 +18,11 @@ import importlib
 import json
 import os
 import random
+import re
 import resource
 import runpy
 import signal
+import socket
 import sys
 import tempfile
 import time
@@ -39,9 +42,13 @@ TRAIN = ROOT / 'tools' / 'train.py'
 TIMEOUT = 180  # seconds, for a run
 MAX_ADDRESS_SPACE = 16 << 30  # bytes, for a run
 TIMED_OUT = -1000  # in place of an exit status
+GRACE = 20  # seconds for the other processes of a run
 FAULTS = ('SIGKILL', 'SIGTERM', 'SIGINT', 'disk full')
-LAST = dict(seg='iter_8.pth', det='epoch_3.pth')
-METRICS = dict(seg='mIoU', det='coco/segm_mAP')
+RESUMED = re.compile(r'resumed epoch: \d+, iter: (\d+)')
+# By kind: how many processes, the last checkpoint, a metric.
+KINDS = dict(
+    seg=(1, 'iter_8.pth', 'mIoU'), det=(1, 'epoch_3.pth', 'coco/segm_mAP'),
+    two=(2, 'iter_8.pth', 'mIoU'))
 CONFIG = '''
 data = dict(data_root='{data}/')
 model = dict(backbone=dict(
@@ -54,6 +61,11 @@ train_dataloader = dict(num_workers=2, batch_size=2, dataset=dict(data))
 val_dataloader = dict(num_workers=1, batch_size=1, dataset=dict(data))
 test_dataloader = val_dataloader
 '''
+# The file has the running averages of the first process alone.
+NO_BATCH_NORM = '''
+model['backbone']['norm_eval'] = True
+model['decode_head'] = dict(norm_cfg=None)
+'''
 CONFIGS = dict(seg=CONFIG + '''
 _base_ = '{root}/configs/fpn_ade20k/iformer_s_shapes.py'
 train_dataloader['dataset']['pipeline'] = [
@@ -64,6 +76,7 @@ train_dataloader['dataset']['pipeline'] = [
     dict(type='PackSegInputs')]
 train_cfg = dict(max_iters=8, val_interval=4)
 default_hooks = dict(logger=dict(interval=1), checkpoint=dict(interval=3))
+custom_hooks = [dict(type='EMAHook', momentum=.1)]
 ''', det=CONFIG + '''
 _base_ = '{root}/configs/mask_rcnn/iformer_s_shapes.py'
 train_cfg = dict(max_epochs=3, val_interval=1)
@@ -75,9 +88,11 @@ test_evaluator = val_evaluator
 ''')
 
 
-def train(config: Path, work_dir: Path, max_bytes: Optional[int]) -> None:
+def train(config: Path, work_dir: Path, max_bytes: Optional[int],
+          environment: dict) -> None:
     """Runs ``tools/train.py CONFIG --resume`` in the process that this is."""
     os.setsid()
+    os.environ.update(environment)
     output = os.open(work_dir / 'output.txt',
                      os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(output, 1)
@@ -86,46 +101,80 @@ def train(config: Path, work_dir: Path, max_bytes: Optional[int]) -> None:
     if max_bytes is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (max_bytes, ) * 2)
     sys.argv = [str(TRAIN), str(config), '--work-dir', str(work_dir),
-                '--resume']
+                '--resume', *['--launcher', 'pytorch'] * bool(environment)]
     runpy.run_path(str(TRAIN), run_name='__main__')
 
 
-def start(config: Path, work_dir: Path, max_bytes: Optional[int] = None
-          ) -> ForkProcess:
+def start(kind: str, config: Path, work_dir: Path,
+          max_bytes: Optional[int] = None) -> List[ForkProcess]:
     """Starts a run, or resumes it where it was interrupted.
 
     Args:
+        kind: A key of :data:`KINDS`.
         config: The config.
         work_dir: Of the run; its output goes to ``output.txt`` there.
         max_bytes: Maximum size of any file that it writes.
     """
     work_dir.mkdir(exist_ok=True)
-    process = ForkProcess(target=train, args=(config, work_dir, max_bytes))
-    process.start()
-    return process
+    world_size, processes = KINDS[kind][0], []
+    with socket.socket() as server:
+        server.bind(('127.0.0.1', 0))
+        port = server.getsockname()[1]
+    for rank in range(world_size):
+        environment = {} if world_size == 1 else dict(
+            RANK=str(rank), LOCAL_RANK=str(rank), MASTER_ADDR='127.0.0.1',
+            WORLD_SIZE=str(world_size), MASTER_PORT=str(port))
+        processes.append(ForkProcess(
+            target=train, args=(config, work_dir, max_bytes, environment)))
+        processes[-1].start()
+    return processes
 
 
-def wait(process: ForkProcess) -> int:
-    """The exit status; a process that hangs is killed."""
-    process.join(TIMEOUT)
-    if process.exitcode is None:
-        os.killpg(process.pid, signal.SIGKILL)
+def wait(processes: List[ForkProcess]) -> int:
+    """The exit status of the first process that ends. The others are killed
+    if they do not follow it, as a launcher does, and so is a run that hangs."""
+    end, first = time.time() + TIMEOUT, None
+    while first is None and time.time() < end:
+        time.sleep(.02)
+        first = next((process for process in processes
+                      if not process.is_alive()), None)
+    for process in processes:
+        process.join(GRACE if first else 0)
+        with contextlib.suppress(ProcessLookupError):  # workers may be left
+            os.killpg(process.pid, signal.SIGKILL)
         process.join()
-        return TIMED_OUT
-    return process.exitcode
+    return first.exitcode if first else TIMED_OUT
 
 
-def interrupt(process: ForkProcess, fault: str, after: float) -> None:
-    """SIGTERM goes to the workers too, as a scheduler sends it."""
+def find_iterations(work_dir: Path) -> int:
+    """How many iterations the latest checkpoint of a run has."""
+    marker = work_dir / 'last_checkpoint'
+    if not marker.is_file():
+        return 0
+    try:
+        return read_checkpoint(marker.read_text())['meta']['iter']
+    except (OSError, ValueError):  # it is being replaced
+        return 0
+
+
+def interrupt(processes: List[ForkProcess], work_dir: Path, fault: str,
+              done: int, after: float) -> None:
+    """Strikes some time after a checkpoint beyond ``done`` iterations.
+    SIGTERM goes to every process and worker, as a scheduler sends it."""
+    end = time.time() + TIMEOUT
+    while (find_iterations(work_dir) <= done and time.time() < end
+           and all(process.is_alive() for process in processes)):
+        time.sleep(.02)
     time.sleep(after)
     send = os.killpg if fault == 'SIGTERM' else os.kill
-    with contextlib.suppress(ProcessLookupError):  # it has ended
-        send(process.pid, getattr(signal, fault))
+    for process in processes if fault == 'SIGTERM' else processes[-1:]:
+        with contextlib.suppress(ProcessLookupError):  # it has ended
+            send(process.pid, getattr(signal, fault))
 
 
 def read_result(work_dir: Path, kind: str) -> dict:
     """What must be equal in the end: the checkpoint, and metrics by step."""
-    checkpoint = read_checkpoint(str(work_dir / LAST[kind]))
+    checkpoint = read_checkpoint(str(work_dir / KINDS[kind][1]))
     metrics = {}
     for file in sorted(work_dir.glob('*/vis_data/scalars.json')):
         for line in file.read_text().splitlines():
@@ -133,12 +182,13 @@ def read_result(work_dir: Path, kind: str) -> dict:
                 record = json.loads(line)
             except ValueError:
                 continue  # killed while it wrote the line
-            if METRICS[kind] in record:
+            if KINDS[kind][2] in record:
                 metrics[record['step']] = {
                     name: value for name, value in record.items()
                     if 'time' not in name}
     return dict(
         weights=checkpoint['state_dict'], optimizer=checkpoint['optimizer'],
+        averaged=checkpoint.get('ema_state_dict'),
         schedules=checkpoint['param_schedulers'],
         random=checkpoint['meta']['rng'], metrics=metrics)
 
@@ -159,39 +209,42 @@ def equal(a: object, b: object) -> bool:
 
 
 def train_reference(kind: str, config: Path, work_dir: Path) -> dict:
-    """The result of an uninterrupted run, the seconds that it took, and the
-    bytes of a checkpoint."""
+    """The result of an uninterrupted run, and the bytes of a checkpoint."""
     begin = time.time()
-    if status := wait(start(config, work_dir)):
+    if status := wait(start(kind, config, work_dir)):
         sys.exit(f'the uninterrupted run ended with {status}:\n' + (
             work_dir / 'output.txt').read_text()[-3000:])
-    seconds = time.time() - begin
-    print(f'{kind}: trained without interruption in {seconds:.0f} s',
-          flush=True)
-    return dict(result=read_result(work_dir, kind), seconds=seconds,
-                bytes=(work_dir / LAST[kind]).stat().st_size)
+    print(f'{kind}: trained without interruption in '
+          f'{time.time() - begin:.0f} s', flush=True)
+    return dict(result=read_result(work_dir, kind),
+                bytes=(work_dir / KINDS[kind][1]).stat().st_size)
 
 
 def kill_and_resume(kind: str, config: Path, work_dir: Path, reference: dict,
                     rng: random.Random) -> bool:
     """Whether a run that is killed and resumed equals the reference."""
-    faults = []
-    for _ in range(rng.randint(1, 3)):
-        fault = rng.choice(FAULTS)
+    faults, done = [], []
+    for number in range(rng.randint(1, 3)):
+        # Before the first checkpoint there is nothing to resume from.
+        fault = rng.choice(FAULTS if number else FAULTS[:3])
         if fault == 'disk full':
             # Logs fit, a checkpoint only in part.
-            process = start(config, work_dir, rng.randrange(
+            processes = start(kind, config, work_dir, rng.randrange(
                 reference['bytes'] // 4, reference['bytes']))
         else:
-            process = start(config, work_dir)
-            after = rng.uniform(0, reference['seconds'])
-            interrupt(process, fault, after)
-            fault += f' after {after:.1f} s'
-        faults.append(f'{fault}: {wait(process)}')
-    status = wait(start(config, work_dir))
+            processes = start(kind, config, work_dir)
+            interrupt(processes, work_dir, fault,
+                      find_iterations(work_dir), rng.uniform(0, 1))
+        faults.append(f'{fault}: {wait(processes)}')
+        done.append(find_iterations(work_dir))
+    status = wait(start(kind, config, work_dir))
     found = [f'ended with {status}'] if status else differences(
         reference['result'], read_result(work_dir, kind))
-    print(f'{work_dir.name}: {", ".join(faults)} -> ' + (
+    resumed = {int(match) for match in RESUMED.findall(
+        (work_dir / 'output.txt').read_text())}
+    if not {*done} <= resumed or 0 in done:
+        found.append(f'resumed at {sorted(resumed)}, not at {done}')
+    print(f'{work_dir.name}: {", ".join(faults)}; resumed at {done} -> ' + (
         'identical' if not found else f'{len(found)} differ: {found[:3]}'),
         flush=True)
     return not found
@@ -201,7 +254,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--runs', type=int, default=50)
     parser.add_argument('--seed', type=int, default=0)
-    parser.add_argument('--kinds', nargs='+', choices=LAST, default=list(LAST))
+    parser.add_argument('--kinds', nargs='+', choices=KINDS,
+                        default=list(KINDS))
     args = parser.parse_args()
     for package in ('mmdet', 'mmseg'):  # once, for all runs
         importlib.import_module(f'{package}.utils').register_all_modules()
@@ -213,8 +267,9 @@ def main() -> None:
             folder / 'shapes', train=8, val=4, size=64)
         configs = {kind: folder / f'{kind}.py' for kind in args.kinds}
         for kind, path in configs.items():
-            path.write_text(CONFIGS[kind].format(
-                root=ROOT, data=folder / 'shapes'))
+            text = CONFIGS['seg'] + NO_BATCH_NORM if kind == 'two' else (
+                CONFIGS[kind])
+            path.write_text(text.format(root=ROOT, data=folder / 'shapes'))
         references = {kind: train_reference(
             kind, configs[kind], folder / f'{kind}_reference')
             for kind in args.kinds}
@@ -223,7 +278,7 @@ def main() -> None:
             identical += kill_and_resume(
                 kind, configs[kind], folder / f'{kind}_{number}',
                 references[kind], rng)
-    print(f'{identical} of {args.runs} identical, '
+    print(f'{identical} of {args.runs} resumed and identical, '
           f'{(time.time() - begin) / 60:.0f} min')
     sys.exit(identical < args.runs)
 

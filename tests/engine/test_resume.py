@@ -107,6 +107,7 @@ def run(work_dir, *args, resumed=False, hook=None, **kwargs):
 def test_the_runner_is_ours_unless_the_config_names_one(tmp_path):
     cfg = config(tmp_path)
     assert type(build_runner(cfg)) is ResumableRunner
+    assert cfg.runner_type == 'mmiformer.ResumableRunner'  # for all to see
     cfg.update(runner_type='Runner', experiment_name='other')
     assert type(build_runner(cfg)) is Runner
     cfg.update(runner_type='mmiformer.ResumableRunner', experiment_name='own')
@@ -569,12 +570,13 @@ def test_a_stop_between_two_steps_is_saved(stopped_early, tmp_path):
 
 
 @pytest.mark.parametrize('kind', [
-    'seg', pytest.param('det', marks=pytest.mark.slow)])
+    'seg', 'det', pytest.param('two', marks=pytest.mark.slow)])
 def test_killed_runs_end_as_untouched_ones(kind):
-    """The harness of 50 runs, in short: real processes and files."""
+    """The harness of 50 runs, in short: real processes and files. It fails
+    unless each run resumed from the checkpoint after which it was killed."""
     result = subprocess.run(
         [sys.executable, ROOT / 'benchmarks/kill_and_resume.py', '--runs',
          '2', '--seed', '1', '--kinds', kind],
         text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     assert result.returncode == 0, result.stdout[-3000:]
-    assert '2 of 2 identical' in result.stdout
+    assert '2 of 2 resumed and identical' in result.stdout

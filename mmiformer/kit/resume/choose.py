@@ -18,10 +18,10 @@ NAMES = ('epoch_{}.pth', 'iter_{}.pth')  # mmengine's
 
 
 def build_runner(cfg: Config) -> Runner:
-    """Builds ``cfg.runner_type``, by default :class:`ResumableRunner`; its
-    checkpoints are plain in any case."""
-    if 'runner_type' not in cfg:
-        return ResumableRunner.from_cfg(cfg)
+    """Builds ``cfg.runner_type``, by default :class:`ResumableRunner`, which
+    the config that a run writes then names; its checkpoints are plain in any
+    case."""
+    cfg.setdefault('runner_type', 'mmiformer.ResumableRunner')
     runner = RUNNERS.build(cfg)
     if not isinstance(runner, ResumableRunner):
         runner.register_hook(PlainCheckpointHook())
