@@ -50,8 +50,8 @@ TYPED = dict(
         'mmiformer://iformer_small'])
 KINDS = dict(det='mask_rcnn', seg='fpn_ade20k', cls='imagenet')
 FEW = '''
-train_dataloader = dict(batch_size=2)
-val_dataloader = dict(batch_size=1)
+train_dataloader = dict(batch_size=2, dataset=dict())
+val_dataloader = dict(batch_size=1, dataset=dict())
 test_dataloader = val_dataloader
 '''
 

@@ -43,7 +43,7 @@ MISTAKES = [  # the command, what its line names
     (['train.py', FPN, '--no-check', '--work-dir', 'file/below'],
      ['file/below']),
     ([*OUT, 'file/below.onnx'], ['file/below.onnx']),
-    (['predict.py', FPN, 'hostile.pth', 'file'], ['file']),
+    (['predict.py', FPN, 'hostile.pth', 'a.jpg'], ['hostile.pth']),
     (['spectrum.py', FPN, 'hostile.pth', '--images', 'file', '--out', 'a.png'],
      ['file']),
     (['models.py', 'iformer_x'], ['iformer_x', 'iformer_s_1x'])]

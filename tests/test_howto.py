@@ -13,6 +13,7 @@ from conftest import ROOT, call, run_tool
 from huggingface_hub import ModelCard
 from mmengine.utils import get_installed_path
 from PIL import Image
+from shapes import make_shapes
 from test_commands import FEW
 from tiny_models import picture, save
 
@@ -40,6 +41,7 @@ def model(configs, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
     def model(folder, name):
+        make_shapes('data/shapes', train=4, val=3, size=64)
         config, weights = save(configs, folder, name)
         with open(config, 'a') as file:
             file.write(FEW)

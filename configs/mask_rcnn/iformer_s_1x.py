@@ -62,6 +62,7 @@ optim_wrapper = dict(
             'layer_scale': dict(decay_mult=0.),  # ours
         }))
 
+runner_type = 'mmiformer.ResumableRunner'  # --resume is exact
 default_hooks = dict(
     # load_from takes released weights as well as a whole detector's.
     backbone_weights=dict(type='mmiformer.LoadBackboneHook'),
