@@ -9,19 +9,17 @@ module is imported by a process of its own.
 import argparse
 import importlib
 import json
-import os
 import platform
 import re
 import subprocess
 import sys
 import traceback
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any, Dict, List, NamedTuple
+from typing import Any, Dict, List, Tuple
 
 MODULES = {  # what is imported: `import mmdet` alone imports no model
     'torch': ['torch'], 'torchvision': ['torchvision'], 'numpy': ['numpy'],
-    'cv2': ['opencv-python', 'opencv-python-headless',
-            'opencv-contrib-python', 'opencv-contrib-python-headless'],
+    'cv2': ['opencv-python', 'opencv-python-headless'],
     'mmengine': ['mmengine', 'mmengine-lite', 'onedl-mmengine'],
     'mmcv.ops': ['mmcv', 'mmcv-lite', 'mmcv-full', 'onedl-mmcv'],
     'mmdet.models': ['mmdet', 'onedl-mmdetection'],
@@ -39,68 +37,37 @@ WHEELS = {  # the mmcv that is prebuilt for a build of torch
     r'(2\.[2-4])\.\d+\+(cpu|cu118|cu121)': f'mmcv==2.2.0 {UPSTREAM}',
     r'(2\.[2-8])\.\d+\+(cpu|cu\d+)': COMMUNITY.format(''),
     r'(2\.9|2\.1[0-3])\.\d+\+(cpu|cu\d+)': COMMUNITY.format('a8073c7')}
+# Known faults in "module: error", and the line to type; none moves torch.
+CURES = {
+    r'MMCV==2\.[1-9]': 'sed -i -E "s/^(mmcv_maximum_version|MMCV_MAX) = .*/'
+                       '\\1 = \'2.3.0\'/" {file}',
+    "No module named 'pkg_resources'": 'pip install "setuptools<81"',
+    r'libGL\.so': 'apt-get install -y libgl1',
+    r"No module named 'mmcv(\._ext|\.ops)?'|"
+    '^mmcv.*(undefined symbol|DLL load failed|cannot open shared)': '{mmcv}',
+    'torchvision::': 'pip install --no-deps --force-reinstall '
+                     '"torchvision==0.{minor}.*" --index-url '
+                     'https://download.pytorch.org/whl/{device}',
+    '^mmpretrain.*NoneType takes no arguments':
+        'pip install "transformers<5"',
+    "^torch: .*No module named 'torch'": 'choose torch first, see '
+                                         'docs/install.md'}
 CHILD, ANSWER, TIMEOUT = '--import', '@env ', 180
 OK, NONE, FAULT = 'ok', '-', 'FAULT'
-Facts = Dict[str, Any]
-
-
-class Row(NamedTuple):
-    mark: str
-    name: str
-    found: str
-    cure: str = ''  # what to type, if the fault is known
-
-
-def gather() -> Facts:
-    """What this environment is."""
-    try:  # what the driver sees, not torch
-        gpus = subprocess.check_output(
-            ['nvidia-smi', '--query-gpu=name,driver_version',
-             '--format=csv,noheader'], text=True, timeout=60).splitlines()
-    except (OSError, subprocess.SubprocessError):
-        gpus = []
-    return dict(
-        python=f'{platform.python_version()}, {platform.platform()}',
-        machine=f'{platform.system()} {platform.machine()}', gpus=gpus,
-        hidden=os.environ.get('CUDA_VISIBLE_DEVICES'),
-        modules={name: dict(try_import(name), owners=find_owners(names))
-                 for name, names in MODULES.items()})
-
-
-def find_owners(names: List[str]) -> Dict[str, str]:
-    """The version of each of these distributions that is installed."""
-    owners = {}
-    for name in names:
-        try:
-            owners[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return owners
-
-
-def try_import(name: str) -> Facts:
-    """What :func:`probe` prints, or that it could not."""
-    try:
-        child = subprocess.run(
-            [sys.executable, '-W', 'ignore', __file__, CHILD, name],
-            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-            errors='replace', timeout=TIMEOUT)
-    except subprocess.TimeoutExpired:
-        return dict(error=f'not imported in {TIMEOUT} s')
-    answer = re.search(f'^{ANSWER}(.*)', child.stdout, re.MULTILINE)
-    return json.loads(answer[1]) if answer else dict(
-        error=f'crashed, status {child.returncode}')
+Facts = Dict[str, Dict[str, Any]]
+Row = Tuple[str, str, str, str]  # mark, name, what was found, line to type
 
 
 def probe(name: str) -> None:
     """Imports a module; prints its version, or the error and its file."""
-    facts: Facts = dict(error=None)
+    facts: Dict[str, Any] = dict(error='')
     try:
         module = importlib.import_module(name)
         facts['version'] = sys.modules[name.partition('.')[0]].__version__
         if name == 'torch':
-            facts.update(cuda=module.version.cuda,
-                         gpu=module.cuda.is_available())
+            facts.update(cuda=module.version.cuda, gpu=(
+                module.cuda.get_device_name() if module.cuda.is_available()
+                else ''))
         if name == 'mmengine':  # `_base_ = 'mmdet::...'` does the same
             module.utils.is_installed('numpy')
     except BaseException as error:  # some exit
@@ -109,90 +76,73 @@ def probe(name: str) -> None:
     print(f'\n{ANSWER}{json.dumps(facts)}', flush=True)
 
 
+def look_at(name: str) -> Dict[str, Any]:
+    """What :func:`probe` prints, and the distributions of a module."""
+    owners = {}
+    for owner in MODULES[name]:
+        try:
+            owners[owner] = version(owner)
+        except PackageNotFoundError:
+            continue
+    try:
+        child = subprocess.run(
+            [sys.executable, '-W', 'ignore', __file__, CHILD, name],
+            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+            errors='replace', timeout=TIMEOUT)
+    except subprocess.TimeoutExpired:
+        return dict(owners=owners, error=f'not imported in {TIMEOUT} s')
+    answer = re.search(f'^{ANSWER}(.*)', child.stdout, re.MULTILINE)
+    return dict(json.loads(answer[1]) if answer else dict(
+        error=f'crashed, status {child.returncode}'), owners=owners)
+
+
 def check(facts: Facts) -> List[Row]:
     """The rows of the table."""
-    return [Row(OK, 'Python', facts['python']),
-            *(check_module(facts, name) for name in facts['modules']),
-            check_gpu(facts)]
+    rows = []
+    for name, module in facts.items():
+        root, owners = name.partition('.')[0], module['owners']
+        faults = [module['error']] if module['error'] else []
+        if not owners and module['error'].endswith(f"named '{root}'"):
+            mark, found = FAULT if name in NEEDED else NONE, 'not installed'
+        else:
+            found = ', '.join(map(' '.join, owners.items())) or (
+                f'{module.get("version", "")} not by pip'.strip())
+            if root[:2] == 'mm' and len(owners) > 1:
+                faults.append('two owners: uninstall both, install one')
+            if name == 'torch' and module.get('version', '')[:2] == '1.':
+                faults.append('mmiformer needs torch >= 2.0')
+            mark, found = FAULT if faults else OK, '; '.join([found, *faults])
+        cure = find_cure(facts, name) if mark == FAULT else ''
+        rows.append((mark, root, found, cure))
+    torch = facts['torch']
+    return [*rows, (OK if torch.get('gpu') else NONE, 'GPU', (
+        f'{torch.get("gpu") or "none that torch can use"}, CUDA '
+        f'{torch.get("cuda") or "none"}'), '')]
 
 
-def check_module(facts: Facts, name: str) -> Row:
-    """Whether it is there, can be imported, and has one owner."""
-    module, root = facts['modules'][name], name.partition('.')[0]
-    error, owners = module['error'] or '', module['owners']
-    if not owners and error == (
-            f"ModuleNotFoundError: No module named '{root}'"):
-        return Row(FAULT if name in NEEDED else NONE, root, 'not installed',
-                   'choose torch first, see docs/install.md'
-                   if name == 'torch' else '')
-    found = ', '.join(map(' '.join, owners.items())) or (
-        f'{module.get("version", "")} not by pip'.strip())
-    faults = [error] if error else []
-    if root[:2] == 'mm' and len(owners) > 1:
-        faults.append('two owners: uninstall both, then install one')
-    if name == 'torch' and not error:
-        found += f', CUDA {module["cuda"] or "none"}'
-        if module['version'].startswith('1.'):
-            faults.append('mmiformer needs torch >= 2.0: use a new environment')
-    return Row(FAULT, root, '; '.join([found, *faults]), find_cure(
-        facts, name, error)) if faults else Row(OK, root, found)
-
-
-def check_gpu(facts: Facts) -> Row:
-    """Whether torch can use what the driver sees."""
-    torch, gpus = facts['modules']['torch'], '; '.join(facts['gpus'])
-    if torch.get('gpu') or not gpus:
-        return Row(OK if torch.get('gpu') else NONE, 'GPU', gpus or 'none')
-    if torch.get('cuda') and facts['hidden'] is None:
-        return Row(FAULT, 'GPU', f'{gpus}; torch for CUDA {torch["cuda"]} '
-                   'cannot use it: check the driver')
-    return Row(NONE, 'GPU', f'{gpus}; not used by torch, '
-               f'CUDA_VISIBLE_DEVICES={facts["hidden"]}')
-
-
-def find_cure(facts: Facts, name: str, error: str) -> str:
-    """The line to type for a known fault; no line moves torch."""
-    modules = facts['modules']
-    torch, mmcv = modules['torch'], modules['mmcv.ops']
+def find_cure(facts: Facts, name: str) -> str:
+    """The line to type for a known fault; empty for others."""
+    torch, mmcv = facts['torch'], facts['mmcv.ops']
     number, _, device = torch.get('version', '').partition('+')
     device = device or (f'cu{torch["cuda"]}'.replace('.', '')
                         if torch.get('cuda') else 'cpu')
-    cap = re.search(r'MMCV==2\.(\d+)', error)
-    cures = {  # mmdet has the first name for the cap, mmseg the second
-        r'MMCV==2\.[1-9]':
-            'sed -i -E "s/^(mmcv_maximum_version|MMCV_MAX) = .*/\\1 = '
-            f'\'2.{cap and int(cap[1]) + 1}.0\'/" {modules[name].get("file")}',
-        "No module named 'pkg_resources'": 'pip install "setuptools<81"',
-        r'libGL\.so': 'apt-get install -y libgl1  # or: pip install --no-deps '
-                      '--force-reinstall opencv-python-headless',
-        r"No module named 'mmcv(\._ext|\.ops)?'|"
-        '^mmcv.*(undefined symbol|DLL load failed|cannot open shared)':
-            find_mmcv(number, device, facts['machine'], mmcv['owners']),
-        'torchvision::': find_torchvision(number, device)}
-    if modules['transformers'].get('version', '') >= '5' and not mmcv['error']:
-        cures['^mmpretrain'] = 'pip install "transformers<5"'
-    return next((line for pattern, line in cures.items() if re.search(
-        pattern, f'{name}: {error}', re.DOTALL)), '')
+    minor = re.match(r'2\.(\d+)', number)
+    for pattern, line in CURES.items():
+        if re.search(pattern, f'{name}: {facts[name]["error"]}', re.DOTALL):
+            return line.format(
+                file=facts[name].get('file'), device=device,
+                minor=int(minor[1]) + 15 if minor else '*',
+                mmcv=find_mmcv(number, device, mmcv['owners']))
+    return ''
 
 
-def find_torchvision(torch: str, device: str) -> str:
-    """The line for the torchvision of a build of torch."""
-    build = re.fullmatch(r'2\.(\d+)\.(\d+) (cpu|cu\d+)', f'{torch} {device}')
-    if not build:
-        return ''
-    minor, patch = int(build[1]), int(build[2])
-    return ('pip install --no-deps --force-reinstall torchvision==0.'
-            f'{minor + 15}.{patch + (minor == 0)} --index-url '
-            f'https://download.pytorch.org/whl/{device}')
-
-
-def find_mmcv(torch: str, device: str, machine: str, owners: Facts) -> str:
+def find_mmcv(torch: str, device: str, owners: Dict[str, str]) -> str:
     """The line for an mmcv of a build of torch: prebuilt, or from source."""
     remove = f'pip uninstall -y {" ".join(owners)} && ' if owners else ''
     fork = 'onedl-mmcv' in owners
     for pattern, wheel in WHEELS.items():
         build = re.fullmatch(pattern, f'{torch}+{device}')
-        if build and not fork and machine in ('Linux x86_64', 'Windows AMD64'):
+        if build and not fork and platform.machine() in ('x86_64', 'AMD64'):
             return (f'{remove}pip install --no-deps --only-binary mmcv '
                     + wheel.format(torch, *build.groups()))
     if not re.match(r'2\.(\d|1[0-3])\.', torch):
@@ -208,16 +158,17 @@ def main() -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     print('importing each module, half a minute', file=sys.stderr)
-    rows = check(gather())
-    width = max(len(row.name) for row in rows)
-    print(f'|       | {"module":{width}} | found |\n|---|---|---|')
-    for row in rows:
-        found = re.sub(r'[\s|]+', ' ', row.found)[:300]
-        print(f'| {row.mark:5} | {row.name:{width}} | {found} |')
-    for cure in dict.fromkeys(row.cure for row in rows if row.cure):
-        name = next(row.name for row in rows if row.cure == cure)
+    rows = [(OK, 'Python', f'{platform.python_version()}, '
+             f'{platform.platform()}', ''),
+            *check({name: look_at(name) for name in MODULES})]
+    print(f'|       | {"module":15} | found |\n|---|---|---|')
+    for mark, name, found, _ in rows:
+        found = re.sub(r'[\s|]+', ' ', found)[:300]
+        print(f'| {mark:5} | {name:15} | {found} |')
+    for cure in dict.fromkeys(cure for *_, cure in rows if cure):
+        name = next(name for _, name, _, line in rows if line == cure)
         print(f'\nFAULT {name}: {cure}')
-    sys.exit(any(row.mark == FAULT for row in rows))
+    sys.exit(any(mark == FAULT for mark, *_ in rows))
 
 
 if __name__ == '__main__':
