@@ -7,16 +7,9 @@ from mmengine.registry import MODELS
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ..compat import TORCH
 from ..registry import BACKBONES
 from .arch import resolve_arch
-from .arguments import (
-    check_arguments,
-    compile_cfg,
-    is_int,
-    list_init_cfgs,
-    per_stage,
-)
+from .arguments import RULES, check, compile_cfg, list_init_cfgs, per_stage
 from .hub import load_pretrained, released
 from .layers import Block, PatchEmbed, Stage, Stem
 from .mixer import InceptionMixer
@@ -93,15 +86,15 @@ class IFormer(BaseModule):
                  window_size: Union[None, int, Sequence[Optional[int]]] = None,
                  compile: Union[bool, dict] = False,
                  init_cfg: Union[dict, List[dict], None] = None) -> None:
-        check_arguments(
+        check(RULES, dict(
             pretrain_img_size=pretrain_img_size, in_channels=in_channels,
             out_indices=out_indices, out_norms=out_norms,
             frozen_stages=frozen_stages, norm_eval=norm_eval,
             norm_cfg=norm_cfg, drop_path_rate=drop_path_rate, with_cp=with_cp,
-            window_size=window_size, compile=compile, init_cfg=init_cfg)
+            window_size=window_size, compile=compile, init_cfg=init_cfg))
         super().__init__(init_cfg)
         arch = resolve_arch(arch)
-        if is_int(pretrain_img_size):
+        if isinstance(pretrain_img_size, int):
             pretrain_img_size = (pretrain_img_size, ) * 2
         norm_cfg = norm_cfg or dict(type='BN')
         with_cp, window_size = per_stage(with_cp), per_stage(window_size)
@@ -151,9 +144,6 @@ class IFormer(BaseModule):
         if frozen_stages >= 0:
             self.stages[0].pos_embed.requires_grad_(False)
         if compile_args is not None:
-            if TORCH < (2, 1):
-                raise ValueError(f'compile={compile!r} needs torch 2.1, found '
-                                 f'{torch.__version__}')
             self.compile(**compile_args)
 
     @classmethod
