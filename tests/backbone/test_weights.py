@@ -48,7 +48,8 @@ def make_runner(model, folder, hook=True, **kwargs):
     hooks = dict(weights=dict(type='mmiformer.LoadBackboneHook'))
     return Runner(
         model, work_dir=str(folder), experiment_name=uuid.uuid4().hex,
-        default_hooks=hooks if hook else None, log_level='ERROR', **kwargs)
+        default_hooks=hooks if hook else None,
+        **dict(dict(log_level='ERROR'), **kwargs))
 
 
 @pytest.fixture(scope='module')
@@ -267,18 +268,27 @@ def test_heads_alone_load_where_strict_is_false():
         model.load_state_dict(neck)
 
 
-def test_the_heads_of_a_detector_with_another_backbone_load(tmp_path):
+@pytest.mark.parametrize('foreign', [
+    'layer1.0.conv1.weight',
+    'stages.0.blocks.0.norm1.weight'])  # Swin's, of the same shape as ours
+def test_the_heads_of_a_detector_with_another_backbone_load(
+        foreign, tmp_path, capsys):
     """By load_from; its backbone stays as it was initialised."""
     model = Detector()
     before = {name: value.clone() for name, value in
               model.backbone.state_dict().items()}
     torch.save(dict(state_dict={
-        'backbone.layer1.0.conv1.weight': torch.ones(1),
+        f'backbone.{foreign}': torch.full((16, ), 3.),
+        'backbone.conv1.weight': torch.ones(1),
         'neck.weight': torch.ones(2, 2), 'neck.bias': torch.ones(2)}),
-        tmp_path / 'resnet.pth')
-    runner = make_runner(model, tmp_path,
-                         load_from=str(tmp_path / 'resnet.pth'))
+        tmp_path / 'other.pth')
+    runner = make_runner(model, tmp_path, log_level='WARNING',
+                         load_from=str(tmp_path / 'other.pth'))
     runner.load_or_resume()
+    said = ''.join(capsys.readouterr())
+    for words in ('unexpected key in source state_dict', 'conv1.weight',
+                  'missing keys in source state_dict', 'backbone.stages.0'):
+        assert words in said
     assert torch.equal(model.neck.weight, torch.ones(2, 2))
     for name, value in model.backbone.state_dict().items():
         assert torch.equal(value, before[name])
