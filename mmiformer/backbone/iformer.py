@@ -10,7 +10,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from ..registry import BACKBONES
 from .arch import resolve_arch
 from .arguments import RULES, check, compile_cfg, list_init_cfgs, per_stage
-from .hub import load_pretrained, released
+from .hub import load_pretrained, resolve_release
 from .layers import Block, PatchEmbed, Stage, Stem
 from .mixer import InceptionMixer
 from .weights import adapt_state_dict
@@ -169,7 +169,7 @@ class IFormer(BaseModule):
             FileNotFoundError, ConnectionError, ValueError: As of
                 :func:`~mmiformer.backbone.hub.load_pretrained`.
         """
-        source, defaults = released(checkpoint)
+        source, defaults = resolve_release(checkpoint)
         model = cls(init_cfg=None, **{**defaults, **settings})
         load_pretrained(model, source)
         return model.eval()

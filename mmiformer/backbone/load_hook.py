@@ -9,7 +9,7 @@ from torch import nn
 
 from ..registry import HOOKS
 from .iformer import IFormer
-from .weights import STEM, below, check_fit, rename, unwrap
+from .weights import STEM, check_fit, rename, strip_prefix, unwrap
 
 # Also in the names of a model that DistributedDataParallel or another model
 # was around: mmengine strips `module.` only after the hook.
@@ -60,8 +60,8 @@ class LoadBackboneHook(Hook):
         if weight is None or not isinstance(linear, nn.Linear):
             return
         if weight.shape == linear.weight.shape:
-            renamed.update((f'{HEAD}fc.{name}', value)
-                           for name, value in below(weights, HEAD).items())
+            for name, value in strip_prefix(weights, HEAD).items():
+                renamed[f'{HEAD}fc.{name}'] = value
         else:
             print_log(f'dropped the head of {len(weight)} classes: the model '
                       f'has {linear.out_features}', 'current')

@@ -75,12 +75,12 @@ def unwrap(checkpoint: Mapping[str, Any],
             checkpoint.get(key), Mapping)), checkpoint)
     weights = {str(name): value for name, value in checkpoint.items()}
     if prefix:
-        return below(weights, prefix)
-    weights = below(weights, 'module.') or weights
-    return below(weights, 'backbone.') or weights
+        return strip_prefix(weights, prefix)
+    weights = strip_prefix(weights, 'module.') or weights
+    return strip_prefix(weights, 'backbone.') or weights
 
 
-def below(weights: Mapping[str, Any], prefix: str) -> Dict[str, Any]:
+def strip_prefix(weights: Mapping[str, Any], prefix: str) -> Dict[str, Any]:
     """What has names that begin with the prefix, without it."""
     return {name[len(prefix):]: value for name, value in weights.items()
             if name.startswith(prefix)}
@@ -101,7 +101,7 @@ def adapt_state_dict(model: nn.Module, state_dict: Dict[str, Any],
         prefix: Where the backbone is in it; empty where it is the root.
     """
     own = model.state_dict()
-    source = below(state_dict, prefix) if prefix else unwrap(state_dict)
+    source = strip_prefix(state_dict, prefix) if prefix else unwrap(state_dict)
     weights, notes = fit_weights(source, own)
     matching = own.keys() & weights
     line = f'{type(model).__name__}: loaded {len(matching)} of {len(weights)}'
