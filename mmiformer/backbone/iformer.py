@@ -5,7 +5,6 @@ import torch
 from mmengine.model import BaseModule, PretrainedInit
 from mmengine.registry import MODELS
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..registry import BACKBONES
 from .arch import resolve_arch
@@ -271,7 +270,7 @@ class IFormer(BaseModule):
             module.eval()
         if self.norm_eval:
             for module in self.modules():
-                if isinstance(module, _BatchNorm):
+                if hasattr(module, 'running_mean'):  # of any BatchNorm
                     module.eval()
         return self
 
@@ -280,8 +279,7 @@ class IFormer(BaseModule):
             return [self.stages[0].patch_embed]
         return list(self.stages[:max(self.frozen_stages, 0)])
 
-    def _load_from_state_dict(self, state_dict, prefix, local_metadata,
-                              strict, *args) -> None:
+    def _load_from_state_dict(self, state_dict, prefix, *args) -> None:
         # Every load ends here: load_state_dict of this module or of a
         # detector or segmentor, and mmengine's load_from and resume.
         if self.deployed:
@@ -289,8 +287,7 @@ class IFormer(BaseModule):
                 'switch_to_deploy() has folded norms and scales into other '
                 'weights: load before it is called')
         adapt_state_dict(self, state_dict, prefix)
-        super()._load_from_state_dict(
-            state_dict, prefix, local_metadata, strict, *args)
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
 
 def _init_weights(module: nn.Module) -> None:
