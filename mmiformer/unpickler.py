@@ -26,32 +26,29 @@ METHODS = ('min', 'max', 'mean', 'current')
 class Record:
     """The arguments and the state with which a file builds an object."""
 
-    def __init__(self, *args: Any) -> None:
+    def __new__(cls, *args: Any) -> 'Record':  # a file may skip __init__
+        self = super().__new__(cls)
         self.args, self.state = args, None
+        return self
 
     def __setstate__(self, state: Any) -> None:
         self.state = state
 
 
 class History(Record):
-    """Of a HistoryBuffer, which is built without its ``__init__``."""
-
-    def __new__(cls, *args: Any) -> 'History':
-        self = super().__new__(cls)
-        self.args, self.state = args, None
-        return self
+    """The record of a HistoryBuffer."""
 
 
 class Array(Record):
-    """Of an array; its arguments are those of ``_reconstruct``."""
+    """The record of an array, with the arguments of ``_reconstruct``."""
 
 
 class DType(Record):
-    """Of a dtype."""
+    """The record of a dtype."""
 
 
 class Scalar(Record):
-    """Of a number; its arguments are a dtype and bytes."""
+    """The record of a NumPy number; its arguments are a dtype and bytes."""
 
 
 def _method(owner: Any, name: str) -> None:

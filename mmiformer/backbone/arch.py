@@ -1,14 +1,15 @@
 """The published sizes, and the check of a size that a user writes."""
-from typing import Dict, Tuple, Union
+from typing import Any, Dict, Tuple, Union
 
 from .arguments import (
     NUM_STAGES,
+    Rules,
+    check,
     is_bool,
     is_int,
     is_list_of,
     is_number,
-    positive_ints,
-    require,
+    is_positive_int,
 )
 from .mixer import ATTENTION, HIGH_BRANCHES
 
@@ -39,6 +40,36 @@ DEFAULTS = dict(
     fusion=True)
 
 HEAD_DIM = 32  # of every published size
+BRANCHES = (*HIGH_BRANCHES, ATTENTION)
+
+
+def _is_heads(value: Any) -> bool:
+    return is_positive_int(value) or is_list_of(is_positive_int, value)
+
+
+_POSITIVE_INTS = (lambda v: is_list_of(is_positive_int, v, NUM_STAGES),
+                  f'{NUM_STAGES} positive ints')
+RULES: Rules = dict(
+    base=(tuple(PRESETS).__contains__, f'one of {sorted(PRESETS)}'),
+    embed_dims=_POSITIVE_INTS,
+    depths=_POSITIVE_INTS,
+    num_heads=_POSITIVE_INTS,
+    pool_strides=_POSITIVE_INTS,
+    attention_heads=(
+        lambda v: is_list_of(_is_heads, v, NUM_STAGES),
+        f'{NUM_STAGES} entries, one for each stage: a positive int, or one '
+        'for each block'),
+    layer_scale_init_values=(
+        lambda v: is_list_of(lambda x: x is None or is_number(x), v,
+                             NUM_STAGES),
+        f'{NUM_STAGES} numbers, None where a stage has no layer scale'),
+    mlp_ratio=(lambda v: is_number(v) and v > 0, 'a positive number'),
+    branches=(
+        lambda v: is_list_of(BRANCHES.__contains__, v)
+        and 0 < len(set(v)) == len(v),
+        f'some of {list(BRANCHES)}, each once'),
+    kernel_size=(lambda v: is_positive_int(v) and v % 2 == 1, 'an odd int'),
+    fusion=(is_bool, 'True or False'))
 
 
 def resolve_arch(arch: Union[str, dict]) -> dict:
@@ -65,88 +96,56 @@ def resolve_arch(arch: Union[str, dict]) -> dict:
     Raises:
         ValueError: A key is unknown or missing, or a value does not fit.
     """
-    choices = f'one of {sorted(PRESETS)} or a dict'
-    if isinstance(arch, str):
-        require(arch in PRESETS, 'arch', arch, choices)
+    label = 'arch[{!r}]'
+    if isinstance(arch, str) and arch in PRESETS:
         arch = PRESETS[arch]
-    require(isinstance(arch, dict), 'arch', arch, choices)
-    if 'base' in arch:
-        base = arch['base']
-        require(base in PRESETS, "arch['base']", base,
-                f'one of {sorted(PRESETS)}')
-        arch = {**PRESETS[base], **arch}
-        del arch['base']
-    required = {'embed_dims', 'depths', 'attention_heads'}
-    known = required | {'num_heads'} | set(DEFAULTS)
-    if missing := required - set(arch):
-        raise ValueError(f'arch lacks {sorted(missing)}')
-    if unknown := set(arch) - known:
+    if not isinstance(arch, dict):
+        raise ValueError(
+            f'arch={arch!r} must be one of {sorted(PRESETS)} or a dict')
+    if unknown := set(arch) - set(RULES):
         raise ValueError(f'arch has unknown keys {sorted(unknown)}: choose '
-                         f'from {sorted(known)}')
-
-    arch = {**DEFAULTS, **arch}
-    for key in ('embed_dims', 'depths', 'num_heads', 'pool_strides'):
-        if key == 'num_heads' and key not in arch:
-            arch[key] = tuple(dim // HEAD_DIM for dim in arch['embed_dims'])
-        arch[key] = positive_ints(f"arch['{key}']", arch[key], NUM_STAGES)
-    _check_mixer(arch)
+                         f'from {sorted(RULES)}')
+    check(RULES, arch, label)
+    arch = {**DEFAULTS, **PRESETS.get(arch.get('base'), {}), **arch}
+    arch.pop('base', None)
+    if missing := set(PRESETS['small']) - set(arch):
+        raise ValueError(f'arch lacks {sorted(missing)}')
+    if 'num_heads' not in arch:
+        heads = tuple(dim // HEAD_DIM for dim in arch['embed_dims'])
+        check(RULES, dict(num_heads=heads), label)
+        arch['num_heads'] = heads
+    arch = {key: tuple(value) if isinstance(value, list) else value
+            for key, value in arch.items()}
     arch['attention_heads'] = _attention_heads(arch)
-    _check_channels(arch)
-    values = arch['layer_scale_init_values']
-    require(is_list_of(lambda v: v is None or is_number(v), values,
-                       NUM_STAGES), "arch['layer_scale_init_values']", values,
-            f'{NUM_STAGES} numbers, None where a stage has no layer scale')
-    ratio = arch['mlp_ratio']
-    require(is_number(ratio) and ratio > 0, "arch['mlp_ratio']", ratio,
-            'a positive number')
     return arch
 
 
 def _attention_heads(arch: dict) -> Tuple[Tuple[int, ...], ...]:
-    """One int per block of each stage."""
-    if ATTENTION not in arch['branches']:
-        return tuple((0, ) * depth for depth in arch['depths'])
-    if len(arch['branches']) == 1:
-        return tuple((heads, ) * depth for heads, depth in zip(
-            arch['num_heads'], arch['depths']))
-    heads = arch['attention_heads']
-    require(isinstance(heads, (tuple, list)) and len(heads) == NUM_STAGES,
-            "arch['attention_heads']", heads,
-            f'{NUM_STAGES} entries, one for each stage')
-    return tuple(
-        positive_ints(f"arch['attention_heads'][{i}]",
-                      (entry, ) * depth if is_int(entry) else entry, depth)
-        for i, (entry, depth) in enumerate(zip(heads, arch['depths'])))
-
-
-def _check_mixer(arch: dict) -> None:
-    branches, known = arch['branches'], (*HIGH_BRANCHES, ATTENTION)
-    require(is_list_of(known.__contains__, branches)
-            and 0 < len(set(branches)) == len(branches),
-            "arch['branches']", branches,
-            f'some of {list(known)}, each once')
-    size = arch['kernel_size']
-    require(is_int(size) and size > 0 and size % 2 == 1,
-            "arch['kernel_size']", size, 'an odd int')
-    require(is_bool(arch['fusion']), "arch['fusion']", arch['fusion'],
-            'True or False')
-
-
-def _check_channels(arch: dict) -> None:
+    """One int per block of each stage, which leave channels for the high
+    mixer that its branches can share."""
     branches = len(set(arch['branches']) - {ATTENTION})  # of the high mixer
-    for i, (dim, heads, attention_heads) in enumerate(
-            zip(arch['embed_dims'], arch['num_heads'],
+    result = []
+    for i, (dim, depth, heads, counts) in enumerate(
+            zip(arch['embed_dims'], arch['depths'], arch['num_heads'],
                 arch['attention_heads'])):
         if dim % 2 or dim % heads:
             raise ValueError(
                 f'arch: embed_dims[{i}]={dim} must be even and a multiple of '
                 f'num_heads[{i}]={heads}')
-        for count in attention_heads:
-            high_dim = dim - count * (dim // heads)
-            if branches and (high_dim < branches or high_dim % branches):
+        if ATTENTION not in arch['branches']:
+            counts = 0
+        elif not branches:
+            counts = heads
+        counts = (counts, ) * depth if is_int(counts) else tuple(counts)
+        if len(counts) != depth:
+            raise ValueError(f"arch['attention_heads'][{i}]={counts} must be "
+                             f'{depth} positive ints, one for each block')
+        for count in counts:
+            rest = dim - count * (dim // heads)
+            if branches and (rest < branches or rest % branches):
                 raise ValueError(
-                    f'arch: stage {i} has {heads} heads of {dim // heads} '
-                    f'channels; with {count} of them for attention, '
-                    f'{high_dim} channels are left for the {branches} '
-                    'branches of the high mixer, which must be a multiple of '
-                    f'{branches}')
+                    f'arch: {count} of {heads} heads of attention leave {rest} '
+                    f'of the {dim} channels of stage {i}, which must be a '
+                    f'multiple of the {branches} branches of the high mixer')
+        result.append(counts)
+    return tuple(result)

@@ -1,41 +1,44 @@
 """Checks of what a user writes into a config. Each raises a ValueError that
 names the argument, its value and what it may be."""
 import inspect
-from typing import Any, Callable, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 import torch
 
+from ..compat import TORCH
 from .layers import BATCH_NORMS
 
 NUM_STAGES = 4
 NORM_KEYS = {'type', 'requires_grad', 'eps', 'momentum'}
 COMPILE_KEYS = {*inspect.signature(torch.compile).parameters} - {'model'}
+# Whether a value fits, and what it may be; by the argument's name.
+Rules = Dict[str, Tuple[Callable[[Any], bool], str]]
 
 
-def require(condition: bool, name: str, value: Any, expected: str) -> None:
-    """Raises ValueError unless the condition holds."""
-    if not condition:
-        raise ValueError(f'{name}={value!r} must be {expected}')
-
-
-def is_int(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+def check(rules: Rules, values: Dict[str, Any], label: str = '{}') -> None:
+    """Raises ValueError for the first value that does not fit its rule; the
+    label shows its name, as in ``'arch[{!r}]'``."""
+    for name, value in values.items():
+        fits, expected = rules[name]
+        if not fits(value):
+            raise ValueError(
+                f'{label.format(name)}={value!r} must be {expected}')
 
 
 def is_bool(value: Any) -> bool:
     return isinstance(value, bool)
 
 
+def is_int(value: Any) -> bool:
+    return isinstance(value, int) and not is_bool(value)
+
+
+def is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not is_bool(value)
+
+
 def is_positive_int(value: Any) -> bool:
     return is_int(value) and value > 0
-
-
-def is_window(value: Any) -> bool:
-    return value is None or is_positive_int(value)
 
 
 def is_list_of(fits: Callable[[Any], bool], values: Any,
@@ -46,27 +49,20 @@ def is_list_of(fits: Callable[[Any], bool], values: Any,
             and length in (None, len(values)) and all(map(fits, values)))
 
 
-def positive_ints(name: str, values: Any, length: int) -> Tuple[int, ...]:
-    require(is_list_of(is_positive_int, values, length), name, values,
-            f'{length} positive ints')
-    return tuple(values)
-
-
 def per_stage(value: Any) -> tuple:
     """One value for all stages, or one for each, as one for each."""
     return tuple(value) if isinstance(value, (tuple, list)) else (
         value, ) * NUM_STAGES
 
 
-# Of each argument of IFormer: whether a value fits, and what it may be.
-RULES = dict(
+RULES: Rules = dict(
     pretrain_img_size=(
         lambda v: is_positive_int(v) or is_list_of(is_positive_int, v, 2),
         'a positive int, or 2 positive ints'),
     in_channels=(is_positive_int, 'a positive int'),
     out_indices=(
         lambda v: is_list_of(is_int, v) and len(v) > 0
-        and list(v) == sorted(set(v)) and v[0] >= 0 and v[-1] < NUM_STAGES,
+        and list(v) == sorted({*range(NUM_STAGES)} & {*v}),
         f'increasing ints from 0 to {NUM_STAGES - 1}'),
     out_norms=(is_bool, 'True or False'),
     frozen_stages=(
@@ -85,12 +81,12 @@ RULES = dict(
         lambda v: is_list_of(is_bool, per_stage(v), NUM_STAGES),
         f'True or False, or {NUM_STAGES} of them, one per stage'),
     window_size=(
-        lambda v: is_list_of(is_window, per_stage(v), NUM_STAGES),
+        lambda v: is_list_of(lambda side: side is None or is_positive_int(side),
+                             per_stage(v), NUM_STAGES),
         'None (global attention) or a positive int, or '
         f'{NUM_STAGES} of them, one per stage'),
     compile=(
-        lambda v: is_bool(v) or isinstance(v, dict)
-        and set(v) <= COMPILE_KEYS,
+        lambda v: is_bool(v) or isinstance(v, dict) and set(v) <= COMPILE_KEYS,
         f'True, False or a dict with keys of {sorted(COMPILE_KEYS)}'),
     init_cfg=(
         lambda v: all(isinstance(cfg, dict) and 'type' in cfg and (
@@ -100,18 +96,11 @@ RULES = dict(
         'checkpoint, a path, URL or name'))
 
 
-def check_arguments(**values: Any) -> None:
-    """Checks arguments of IFormer by their names, see :data:`RULES`."""
-    for name, value in values.items():
-        fits, expected = RULES[name]
-        require(fits(value), name, value, expected)
-
-
-def list_init_cfgs(value: Any) -> Sequence[Any]:
+def list_init_cfgs(value: Any) -> List[Any]:
     """The dicts of an ``init_cfg``: none, one or a list."""
     if value is None:
         return []
-    return value if isinstance(value, (tuple, list)) else [value]
+    return list(value) if isinstance(value, (tuple, list)) else [value]
 
 
 def compile_cfg(value: Any, window_size: Sequence[Optional[int]]
@@ -119,6 +108,9 @@ def compile_cfg(value: Any, window_size: Sequence[Optional[int]]
     """The arguments for torch.compile; None: do not compile."""
     if value is False:
         return None
+    if TORCH < (2, 1):
+        raise ValueError(
+            f'compile={value!r} needs torch 2.1, found {torch.__version__}')
     cfg = {} if value is True else dict(value)
     # Windows of symbolic sizes keep torch 2.13 busy for more than 10 minutes.
     if any(window_size) and cfg.setdefault('dynamic', False) is not False:

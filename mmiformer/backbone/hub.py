@@ -23,11 +23,11 @@ RELEASED = {
     for arch in ('small', 'base', 'large')}
 REPO = 'sail/dl2'  # on the Hugging Face hub
 RELEASE = f'https://huggingface.co/{REPO}/resolve/main/iformer/'
-SETTING = 'MMIFORMER_WEIGHTS'  # a local folder that has the authors' files
+WEIGHTS_VARIABLE = 'MMIFORMER_WEIGHTS'  # a folder that has their files
 
 
-def released(source: str) -> Tuple[str, Dict[str, Any]]:
-    """What a checkpoint is called here, and which backbone it fits.
+def resolve_release(source: str) -> Tuple[str, Dict[str, Any]]:
+    """Resolves the bare name of one of the authors' files.
 
     Args:
         source: As :func:`~mmiformer.checkpoint.find` takes it, or one of the
@@ -62,30 +62,28 @@ def _released_name(source: str) -> Optional[str]:
 def find_released(source: str) -> Path:
     """The local path of one of the authors' files, by its name or URL."""
     name = _released_name(source)
-    if folder := os.environ.get(SETTING):
+    if folder := os.environ.get(WEIGHTS_VARIABLE):
         path = Path(folder).expanduser() / f'{name}.pth'
         if not path.is_file():
             raise FileNotFoundError(
                 f'there is no {path.absolute()}: download {RELEASE}{name}.pth '
-                f'to it, or unset {SETTING}, which names this folder')
+                f'to it, or unset {WEIGHTS_VARIABLE}, which names this '
+                'folder')
         return path
-    from huggingface_hub import errors, hf_hub_download
+    from huggingface_hub import constants, hf_hub_download
     try:
         return Path(hf_hub_download(REPO, f'iformer/{name}.pth'))
-    except Exception as error:  # the hub's library for HTTP has changed
+    except Exception as error:  # also of the HTTP library, which has changed
         if getattr(error, 'errno', None):  # a full disk, no permission
             raise
-        cause = error
-        if isinstance(error, errors.LocalEntryNotFoundError):
-            cause = error.__cause__ or error  # why it has not been asked
+        cause = error.__cause__ or error  # why the server gave nothing
         status = getattr(getattr(cause, 'response', None), 'status_code', 0)
-        missing = status in NOT_FOUND_CODES or isinstance(
-            cause, errors.OfflineModeIsEnabled)
+        missing = status in NOT_FOUND_CODES or constants.HF_HUB_OFFLINE
         raise (FileNotFoundError if missing else ConnectionError)(
             f'{SCHEME}{name} cannot be downloaded from the Hugging Face hub '
             f'({first_line(cause)}): check the network, set HF_ENDPOINT to a '
             f'mirror, or download {RELEASE}{name}.pth by hand and set '
-            f'{SETTING} to its folder') from error
+            f'{WEIGHTS_VARIABLE} to its folder') from error
 
 
 def load_pretrained(model: nn.Module, checkpoint: str,
@@ -96,11 +94,12 @@ def load_pretrained(model: nn.Module, checkpoint: str,
         model: The backbone.
         checkpoint: Path, URL or name, see
             :func:`~mmiformer.checkpoint.read_checkpoint`.
-        prefix: Of the backbone's names, see :func:`~.weights.unwrap`.
+        prefix: What the backbone's names begin with, see
+            :func:`~.weights.unwrap`.
 
     Raises:
-        FileNotFoundError, ConnectionError, ValueError: As of
-            ``read_checkpoint`` and :func:`~.weights.check_fit`.
+        FileNotFoundError, ConnectionError, ValueError: As
+            ``read_checkpoint`` and :func:`~.weights.check_fit` raise them.
     """
     content = read_checkpoint(checkpoint)
     if not isinstance(content, Mapping):

@@ -5,19 +5,11 @@ import torch
 from mmengine.model import BaseModule, PretrainedInit
 from mmengine.registry import MODELS
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
-from ..compat import TORCH
 from ..registry import BACKBONES
 from .arch import resolve_arch
-from .arguments import (
-    check_arguments,
-    compile_cfg,
-    is_int,
-    list_init_cfgs,
-    per_stage,
-)
-from .hub import load_pretrained, released
+from .arguments import RULES, check, compile_cfg, list_init_cfgs, per_stage
+from .hub import load_pretrained, resolve_release
 from .layers import Block, PatchEmbed, Stage, Stem
 from .mixer import InceptionMixer
 from .weights import adapt_state_dict
@@ -93,15 +85,15 @@ class IFormer(BaseModule):
                  window_size: Union[None, int, Sequence[Optional[int]]] = None,
                  compile: Union[bool, dict] = False,
                  init_cfg: Union[dict, List[dict], None] = None) -> None:
-        check_arguments(
+        check(RULES, dict(
             pretrain_img_size=pretrain_img_size, in_channels=in_channels,
             out_indices=out_indices, out_norms=out_norms,
             frozen_stages=frozen_stages, norm_eval=norm_eval,
             norm_cfg=norm_cfg, drop_path_rate=drop_path_rate, with_cp=with_cp,
-            window_size=window_size, compile=compile, init_cfg=init_cfg)
+            window_size=window_size, compile=compile, init_cfg=init_cfg))
         super().__init__(init_cfg)
         arch = resolve_arch(arch)
-        if is_int(pretrain_img_size):
+        if isinstance(pretrain_img_size, int):
             pretrain_img_size = (pretrain_img_size, ) * 2
         norm_cfg = norm_cfg or dict(type='BN')
         with_cp, window_size = per_stage(with_cp), per_stage(window_size)
@@ -151,9 +143,6 @@ class IFormer(BaseModule):
         if frozen_stages >= 0:
             self.stages[0].pos_embed.requires_grad_(False)
         if compile_args is not None:
-            if TORCH < (2, 1):
-                raise ValueError(f'compile={compile!r} needs torch 2.1, found '
-                                 f'{torch.__version__}')
             self.compile(**compile_args)
 
     @classmethod
@@ -179,7 +168,7 @@ class IFormer(BaseModule):
             FileNotFoundError, ConnectionError, ValueError: As of
                 :func:`~mmiformer.backbone.hub.load_pretrained`.
         """
-        source, defaults = released(checkpoint)
+        source, defaults = resolve_release(checkpoint)
         model = cls(init_cfg=None, **{**defaults, **settings})
         load_pretrained(model, source)
         return model.eval()
@@ -281,7 +270,7 @@ class IFormer(BaseModule):
             module.eval()
         if self.norm_eval:
             for module in self.modules():
-                if isinstance(module, _BatchNorm):
+                if hasattr(module, 'running_mean'):  # of any BatchNorm
                     module.eval()
         return self
 
@@ -290,8 +279,7 @@ class IFormer(BaseModule):
             return [self.stages[0].patch_embed]
         return list(self.stages[:max(self.frozen_stages, 0)])
 
-    def _load_from_state_dict(self, state_dict, prefix, local_metadata,
-                              strict, *args) -> None:
+    def _load_from_state_dict(self, state_dict, prefix, *args) -> None:
         # Every load ends here: load_state_dict of this module or of a
         # detector or segmentor, and mmengine's load_from and resume.
         if self.deployed:
@@ -299,8 +287,7 @@ class IFormer(BaseModule):
                 'switch_to_deploy() has folded norms and scales into other '
                 'weights: load before it is called')
         adapt_state_dict(self, state_dict, prefix)
-        super()._load_from_state_dict(
-            state_dict, prefix, local_metadata, strict, *args)
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
 
 def _init_weights(module: nn.Module) -> None:

@@ -38,10 +38,12 @@ class Stem(nn.Module):
         self.proj2 = nn.Conv2d(dim // 2, dim, 3, stride=2, padding=1)
         self.norm2 = build_batch_norm(norm_cfg, dim)
 
-    def forward(self, x: Tensor) -> Tensor:  # (B, C_in, H, W)
+    def forward(self, x: Tensor) -> Tensor:
+        """``(B, C_in, H, W)`` to ``(B, dim, H / 4, W / 4)``, rounded up at
+        each step."""
         x = x.contiguous(memory_format=torch.channels_last)
         x = F.gelu(self.norm1(self.proj1(x)))
-        return self.norm2(self.proj2(x))  # (B, dim, H / 4, W / 4), rounded up
+        return self.norm2(self.proj2(x))
 
     def switch_to_deploy(self) -> None:
         """Folds the norms into the convolutions before them."""
@@ -61,8 +63,9 @@ class PatchEmbed(nn.Module):
         self.proj = nn.Conv2d(in_channels, dim, 3, stride=2, padding=1)
         self.norm = build_batch_norm(norm_cfg, dim)
 
-    def forward(self, x: Tensor) -> Tensor:  # (B, C_in, H, W)
-        return self.norm(self.proj(x))  # (B, dim, H / 2, W / 2), rounded up
+    def forward(self, x: Tensor) -> Tensor:
+        """``(B, C_in, H, W)`` to ``(B, dim, H / 2, W / 2)``, rounded up."""
+        return self.norm(self.proj(x))
 
     def switch_to_deploy(self) -> None:
         """Folds the norm into the convolution before it."""
@@ -156,7 +159,8 @@ class Block(nn.Module):
         self.scale2 = scale()
         self.drop_path = DropPath(drop_path)
 
-    def forward(self, x: Tensor) -> Tensor:  # (B, H, W, dim), in and out
+    def forward(self, x: Tensor) -> Tensor:
+        """``(B, H, W, dim)``, in and out."""
         x = x + self.drop_path(self.scale1(self.mixer(self.norm1(x))))
         return x + self.drop_path(self.scale2(self.mlp(self.norm2(x))))
 

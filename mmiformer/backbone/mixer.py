@@ -66,7 +66,7 @@ class DepthwiseBranch(nn.Module):
     Args:
         dim: Input channels; the output has twice as many, as in the released
             weights.
-        kernel_size: Of the second convolution, odd.
+        kernel_size: Side of the second convolution's kernel, odd.
         dense: Makes the second convolution a full one, not depthwise.
     """
 
@@ -78,9 +78,10 @@ class DepthwiseBranch(nn.Module):
             2 * dim, 2 * dim, kernel_size, padding=kernel_size // 2,
             groups=1 if dense else 2 * dim, bias=False)
 
-    def forward(self, x: Tensor) -> Tensor:  # (B, H, W, dim)
-        return convolve(  # (B, H, W, 2 dim)
-            lambda x: F.gelu(self.depthwise(x)), self.pointwise(x))
+    def forward(self, x: Tensor) -> Tensor:
+        """``(B, H, W, dim)`` to ``(B, H, W, 2 dim)``."""
+        return convolve(lambda x: F.gelu(self.depthwise(x)),
+                        self.pointwise(x))
 
 
 class MaxPoolBranch(nn.Module):
@@ -88,7 +89,7 @@ class MaxPoolBranch(nn.Module):
 
     Args:
         dim: Input channels; the output has twice as many.
-        kernel_size: Of the pooling window, odd.
+        kernel_size: Side of the pooling window, odd.
         pool: :func:`max_pool` or :func:`avg_pool`.
     """
 
@@ -98,9 +99,9 @@ class MaxPoolBranch(nn.Module):
         self.kernel_size, self.pool = kernel_size, pool
         self.pointwise = Pointwise(dim, 2 * dim)
 
-    def forward(self, x: Tensor) -> Tensor:  # (B, H, W, dim)
-        x = self.pool(x, self.kernel_size)
-        return F.gelu(self.pointwise(x))  # (B, H, W, 2 dim)
+    def forward(self, x: Tensor) -> Tensor:
+        """``(B, H, W, dim)`` to ``(B, H, W, 2 dim)``."""
+        return F.gelu(self.pointwise(self.pool(x, self.kernel_size)))
 
 
 def in_windows(function: Callable[[Tensor], Tensor], x: Tensor,
@@ -226,9 +227,9 @@ class InceptionMixer(nn.Module):
         dim: Channels in and out.
         low_dim: Channels for attention; the branches of the high mixer share
             the others equally.
-        num_heads, pool_stride, window_size: Of the :class:`LowMixer`.
+        num_heads, pool_stride, window_size: As :class:`LowMixer` takes them.
         branches: Keys of :data:`HIGH_BRANCHES`, and ``'attention'``.
-        kernel_size: Of the high mixer, odd.
+        kernel_size: Side of the high mixer's kernels and windows, odd.
         fusion: Fuse the concatenated outputs by a depthwise convolution.
     """
 

@@ -1,6 +1,7 @@
 """Fits released and trained weights to the backbone; reads no files."""
 import logging
 import re
+import textwrap
 from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple, Union
 
 from mmengine.logging import print_log
@@ -74,12 +75,12 @@ def unwrap(checkpoint: Mapping[str, Any],
             checkpoint.get(key), Mapping)), checkpoint)
     weights = {str(name): value for name, value in checkpoint.items()}
     if prefix:
-        return below(weights, prefix)
-    weights = below(weights, 'module.') or weights
-    return below(weights, 'backbone.') or weights
+        return strip_prefix(weights, prefix)
+    weights = strip_prefix(weights, 'module.') or weights
+    return strip_prefix(weights, 'backbone.') or weights
 
 
-def below(weights: Mapping[str, Any], prefix: str) -> Dict[str, Any]:
+def strip_prefix(weights: Mapping[str, Any], prefix: str) -> Dict[str, Any]:
     """What has names that begin with the prefix, without it."""
     return {name[len(prefix):]: value for name, value in weights.items()
             if name.startswith(prefix)}
@@ -100,72 +101,63 @@ def adapt_state_dict(model: nn.Module, state_dict: Dict[str, Any],
         prefix: Where the backbone is in it; empty where it is the root.
     """
     own = model.state_dict()
-    weights, notes = fit_weights(
-        below(state_dict, prefix) if prefix else unwrap(state_dict), own)
+    source = strip_prefix(state_dict, prefix) if prefix else unwrap(state_dict)
+    weights, notes = fit_weights(source, own)
     matching = own.keys() & weights
-    fresh = [name for name in own if matching and name not in weights
-             and OPTIONAL.search(name)]
-    if fresh:
-        notes.append(f'not in it: {", ".join(fresh)}')
-    if not matching:
+    line = f'{type(model).__name__}: loaded {len(matching)} of {len(weights)}'
+    if matching:
+        fresh = {name: value for name, value in own.items()
+                 if name not in weights and OPTIONAL.search(name)}
+        if fresh:
+            notes.append(f'not in it: {", ".join(fresh)}')
+        weights.update(fresh)
+    else:
         notes.append('the weights stay as they are; those of a backbone alone '
                      "go into init_cfg=dict(type='Pretrained', checkpoint=...)")
-    print_log(f'{type(model).__name__}: loaded {len(matching)} of '
-              f'{len(weights)} tensors' + ''.join(f'; {x}' for x in notes),
-              'current', logging.INFO if matching else logging.WARNING)
-    for key in [key for key in state_dict if key.startswith(prefix)]:
-        del state_dict[key]
-    weights.update((name, own[name]) for name in fresh)
-    state_dict.update({prefix + name: value
-                       for name, value in weights.items()})
+    print_log('; '.join([f'{line} tensors', *notes]), 'current',
+              logging.INFO if matching else logging.WARNING)
+    for name in [name for name in state_dict if name.startswith(prefix)]:
+        del state_dict[name]
+    for name, value in weights.items():
+        state_dict[prefix + name] = value
 
 
 def fit_weights(source: Mapping[str, Any], own: Mapping[str, Tensor]
                 ) -> Tuple[Dict[str, Any], List[str]]:
-    """What may be loaded, by our names and with position maps of our size;
-    and notes of what was done."""
-    weights, notes = _rename_all(source, own)
-    return weights, notes + _resize_pos_embeds(weights, own)
+    """Gives weights our names, and position maps our grids.
 
+    Args:
+        source: As :func:`unwrap` returns it.
+        own: The state dict of the backbone.
 
-def _rename_all(source: Mapping[str, Any], own: Mapping[str, Tensor]
-                ) -> Tuple[Dict[str, Any], List[str]]:
-    """What may be loaded, by our names; and notes of what is not, on
-    purpose."""
-    weights, dropped, unbuilt = {}, [], []
-    built = {name.split('.')[1] for name in own if STAGE.match(name)}
+    Returns:
+        The weights without what the backbone does not have on purpose, and a
+        note of everything that was dropped, skipped or resized.
+    """
+    built = {name.split('.')[1] for name in own}
+    weights, dropped, unbuilt, resized = {}, [], [], []
     for old, value in source.items():
-        new = rename(old)
-        stage = STAGE.match(new or '')
+        name = rename(old)
+        stage = STAGE.match(name or '')
         if stage and stage[1] not in built:
             unbuilt.append(stage[1])
-        elif new is None or new not in own and OPTIONAL.search(new):
+            continue
+        if name is None or name not in own and OPTIONAL.search(name):
             dropped.append(old)
-        else:
-            weights[new] = value
-    notes = []
-    if dropped:
-        notes.append(f'dropped {", ".join(dropped)}')
+            continue
+        if (name.endswith('.pos_embed') and name in own
+                and getattr(value, 'ndim', 0) == 4):
+            size = own[name].shape[1:3]
+            if value.shape[1:3] != size:
+                resized.append('resized {} from {}x{} to {}x{}'.format(
+                    name, *value.shape[1:3], *size))
+                value = resize_pos_embed(value.float(), size).to(value)
+        weights[name] = value
+    notes = [f'dropped {", ".join(dropped)}'] if dropped else []
     if unbuilt:
         notes.append(f'skipped {len(unbuilt)} tensors of stages not built for '
                      f'these out_indices: {", ".join(sorted(set(unbuilt)))}')
-    return weights, notes
-
-
-def _resize_pos_embeds(weights: Dict[str, Tensor],
-                       own: Mapping[str, Tensor]) -> List[str]:
-    """Fits position maps to the model's grids, in place; says which."""
-    notes = []
-    for name, value in weights.items():
-        if (not name.endswith('.pos_embed') or name not in own
-                or getattr(value, 'ndim', 0) != 4):
-            continue
-        old, new = tuple(value.shape[1:3]), tuple(own[name].shape[1:3])
-        if old != new:
-            weights[name] = resize_pos_embed(value.float(), new).to(value)
-            notes.append(f'resized {name} from {old[0]}x{old[1]} to '
-                         f'{new[0]}x{new[1]}')
-    return notes
+    return weights, notes + resized
 
 
 def check_fit(model: nn.Module, source: Mapping[str, Any]) -> None:
@@ -182,25 +174,24 @@ def check_fit(model: nn.Module, source: Mapping[str, Any]) -> None:
     own = model.state_dict()
     weights, _ = fit_weights(source, own)
     if not own.keys() & weights:
-        names = _listing(sorted(weights)) if weights else 'nothing'
         raise ValueError(
             'the checkpoint matches no tensor of the iFormer backbone: it '
-            f'holds {names}')
+            f'holds {_listing(sorted(weights)) or "nothing"}')
+    shapes, wanted = ({name: tuple(getattr(value, 'shape', ()))
+                       for name, value in tensors.items()}
+                      for tensors in (weights, own))
     problems = {
         'missing': [name for name in own if name not in weights
                     and not OPTIONAL.search(name)],
         'unknown': [name for name in weights if name not in own],
         'of another shape': [
-            f'{name} {tuple(getattr(value, "shape", ()))} instead of '
-            f'{tuple(own[name].shape)}' for name, value in weights.items()
-            if name in own and getattr(value, 'shape', None)
-            != own[name].shape]}
+            f'{name} {shape} instead of {wanted[name]}'
+            for name, shape in shapes.items()
+            if shape != wanted.get(name, shape)]}
     if any(problems.values()):
-        question = 'is arch the same?'
-        stem, wanted = (getattr(tensors.get(STEM), 'shape', ())
-                        for tensors in (weights, own))
-        if stem[2:] == wanted[2:] and stem[1:2] != wanted[1:2]:
-            question = (f'in_channels is {wanted[1]}, the checkpoint was '
+        question, stem = 'is arch the same?', shapes.get(STEM, ())
+        if len(stem) == 4 and stem[1] != wanted[STEM][1]:
+            question = (f'in_channels is {wanted[STEM][1]}, the checkpoint was '
                         f'trained with {stem[1]}: change the input, or '
                         f'{STEM} of the file')
         raise ValueError(
@@ -210,7 +201,5 @@ def check_fit(model: nn.Module, source: Mapping[str, Any]) -> None:
                 for what, names in problems.items() if names))
 
 
-def _listing(names: List[str], maximum: int = 20) -> str:
-    rest = len(names) - maximum
-    return ', '.join(names[:maximum]) + (f' and {rest} more' if rest > 0
-                                         else '')
+def _listing(names: List[str]) -> str:
+    return textwrap.shorten(', '.join(names), 1000)

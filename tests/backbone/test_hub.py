@@ -45,12 +45,6 @@ def test_an_authors_file_is_downloaded_once(source, served, empty_cache):
     assert len(downloads(served)) == 1
 
 
-def test_every_released_name(served):
-    for name in hub.RELEASED:
-        served.files[f'{REPO}iformer/{name}.pth'] = name.encode()
-        assert find(f'{hub.SCHEME}{name}').read_bytes() == name.encode()
-
-
 def downloads(served):
     """What was asked for a content; the library asks for other things, too."""
     return [entry for entry in served.asked
@@ -161,13 +155,6 @@ def test_unknown_names_and_schemes():
     assert all(name in str(error.value) for name in hub.RELEASED)
     with pytest.raises(ValueError, match='s3://a/b.pth: expected a path, an'):
         find('s3://a/b.pth')
-
-
-def test_paths(tmp_path):
-    (tmp_path / 'w.pth').write_bytes(CONTENT)
-    assert find(str(tmp_path / 'w.pth')) == tmp_path / 'w.pth'
-    with pytest.raises(FileNotFoundError, match='no checkpoint.*gone.pth'):
-        find(str(tmp_path / 'gone.pth'))
 
 
 def test_any_other_url(server, empty_cache):
