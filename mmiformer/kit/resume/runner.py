@@ -42,35 +42,25 @@ SIGTERM_ECHO = 5  # seconds in which scheduler and launcher each send one
 OWN_SETTINGS = re.compile(
     r'^(resume|load_from|work_dir|launcher|randomness|experiment_name) = .*\n',
     re.MULTILINE)
-MAX_CHANGES = 20  # in the log
 
 
 class CheckpointError(OSError):
     """A checkpoint could not be written, or is of another optimizer."""
 
 
-def changed_settings(old: Optional[str], new: str) -> List[str]:
-    """What differs between two configs.
-
-    Args:
-        old: mmengine's text of a config.
-        new: Likewise.
-
-    Returns:
-        Settings with ``-`` or ``+`` before them; none where there is no
-        ``old``. Pre-trained weights do not count: resuming drops them.
-    """
+def find_changes(old: str, new: str) -> List[str]:
+    """The settings that differ between mmengine's texts of two configs, with
+    ``-`` or ``+`` before them. Pre-trained weights do not count: resuming
+    drops them."""
     texts = []
-    for text in (old or new, new):
+    for text in (old, new):
         text = OWN_SETTINGS.sub('', text + '\n')
         # Line breaks within a setting depend on its length.
         text = re.sub(r'\n(?!\w)|[ \t]', '', text)
         text = re.sub(r'init_cfg=dict\([^()]*\)', 'init_cfg=None', text)
         texts.append(re.split(r'[,\n]', text))
-    changes = [line for line in difflib.unified_diff(*texts, n=0, lineterm='')
-               if not line.startswith(('---', '+++', '@@'))]
-    more = len(changes) - MAX_CHANGES
-    return changes[:MAX_CHANGES] + [f'and {more} more'] * (more > 0)
+    return [line for line in difflib.unified_diff(*texts, n=0, lineterm='')
+            if not line.startswith(('---', '+++', '@@'))]
 
 
 @RUNNERS.register_module()
@@ -93,7 +83,8 @@ class ResumableRunner(Runner):
     _skipped = 0  # batches of the epoch, when resuming
     _terminated: Optional[float] = None  # when this process got SIGTERM
     _stopping = False  # any did
-    _temporary: Optional[Path] = None  # saved on SIGTERM, superseded later
+    # Written on SIGTERM; deleted after the next regular checkpoint.
+    _sigterm_checkpoint: Optional[Path] = None
     _postponed: Optional[partial] = None  # a checkpoint to be saved
 
     def register_hooks(
@@ -156,12 +147,13 @@ class ResumableRunner(Runner):
         except OSError as error:
             raise CheckpointError(
                 f'{path} could not be written ({error}); the checkpoints '
-                'before it are whole: mend that and use --resume') from error
+                'before it are whole: fix the cause, then continue with '
+                '--resume') from error
         if kwargs['save_optimizer']:
             Path(self.work_dir, 'last_checkpoint').write_text(str(path))
-            if self._temporary not in (None, path.absolute()):
-                self._temporary.unlink(missing_ok=True)
-            self._temporary = None
+            if self._sigterm_checkpoint not in (None, path.absolute()):
+                self._sigterm_checkpoint.unlink(missing_ok=True)
+            self._sigterm_checkpoint = None
 
     def load_checkpoint(self, *args, **kwargs) -> dict:
         """Like mmengine's; keeps ``meta`` for :meth:`restore_position`."""
@@ -193,19 +185,19 @@ class ResumableRunner(Runner):
                 f'{filename} is of another optimizer, {error}; to start from '
                 'its weights, use --cfg-options load_from=... instead of '
                 '--resume') from error
-        if changes := changed_settings(self._meta.get('cfg'),
-                                       self.cfg.pretty_text):
+        now = self.cfg.pretty_text
+        if changes := find_changes(self._meta.get('cfg') or now, now):
             self.logger.warning(
                 'the config is not that of the checkpoint, whose optimizer '
                 'settings and schedule hold (others take effect by load_from '
-                f'instead of resume): {"  ".join(changes)}')
+                f'instead of resume): {"  ".join(changes)[:1000]}')
         if isinstance(self.train_dataloader.batch_sampler,
                       SeededBatchSampler):
             self._skipped = self._resumed_batch()
         path = Path(filename).absolute()
         if (self._meta.get('sigterm')
                 and path.parent == Path(self.work_dir).absolute()):
-            self._temporary = path
+            self._sigterm_checkpoint = path
 
     def train(self) -> torch.nn.Module:
         """Like mmengine's; saves a checkpoint on SIGTERM, if this is the
