@@ -72,20 +72,3 @@ def test_base_names_what_differs():
     assert arch['attention_heads'] == tuple(
         (heads, ) * depth for heads, depth in zip(
             arch['num_heads'], PRESETS['large']['depths']))
-
-
-@pytest.mark.parametrize('change, words', [
-    (dict(base='tiny'), ['base', "'small'"]),
-    (dict(branches=('attn', )), ['branches', 'attention', 'max_pool']),
-    (dict(branches=()), ['branches']),
-    (dict(branches=('conv', 'conv')), ['each once']),
-    (dict(branches='attention'), ['branches']),
-    (dict(kernel_size=4), ['kernel_size', 'odd']),
-    (dict(fusion=None), ['fusion', 'True or False']),
-    (dict(branches=('conv', 'depthwise', 'max_pool', 'attention')),
-     ['multiple', '3 branches']),
-])
-def test_a_wrong_mixer_is_named(change, words):
-    with pytest.raises(ValueError) as error:
-        IFormer(dict(dict(base='small'), **change))
-    assert all(word in str(error.value) for word in words)

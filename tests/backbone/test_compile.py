@@ -66,10 +66,14 @@ def test_a_graph_for_each_size_with_windows():
     assert graphs() == 2
 
 
-def test_windows_refuse_dynamic_sizes():
+def test_windows_refuse_dynamic_sizes(monkeypatch):
+    monkeypatch.setattr(arguments, 'TORCH', (2, 1))
     assert arguments.compile_cfg(True, (None, 4)) == dict(dynamic=False)
     with pytest.raises(ValueError, match='leave dynamic out'):
         IFormer(ARCH, window_size=4, compile=dict(dynamic=True))
+    monkeypatch.setattr(arguments, 'TORCH', (2, 0))
+    with pytest.raises(ValueError, match='compile=True needs torch 2.1'):
+        IFormer(ARCH, compile=True)
 
 
 @pytest.mark.slow

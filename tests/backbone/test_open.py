@@ -248,24 +248,19 @@ def test_a_config_in_a_checkpoint_is_removed(tmp_path):
 
 
 @pytest.mark.parametrize('zipped', [True, False])
-@pytest.mark.parametrize('part', [0, .01, .5, .99])
-def test_a_truncated_file_is_damaged(zipped, part, tmp_path):
+def test_what_is_no_whole_checkpoint_is_damaged(zipped, tmp_path):
     path = tmp_path / 'cut.pth'
     torch.save(dict(a=torch.rand(1000)), path,
                _use_new_zipfile_serialization=zipped)
     content = path.read_bytes()
-    path.write_bytes(content[:int(part * len(content))])
-    with pytest.raises(ValueError, match='cut.pth is damaged') as error:
-        read_checkpoint(str(path))
-    assert f'{path.stat().st_size} bytes' in str(error.value)
-
-
-def test_what_is_no_checkpoint_is_damaged(tmp_path):
-    for content in (b'<html>please log in</html>', b'version https://git-lfs'
-                    b'.github.com/spec/v1\noid sha256:00'):
-        (tmp_path / 'x.pth').write_bytes(content)
-        with pytest.raises(ValueError, match='x.pth is damaged'):
-            read_checkpoint(str(tmp_path / 'x.pth'))
+    for part in (*(content[:int(part * len(content))]
+                   for part in (0, .01, .5, .99)),
+                 b'<html>please log in</html>', b'version https://git-lfs'
+                 b'.github.com/spec/v1\noid sha256:00'):
+        path.write_bytes(part)
+        with pytest.raises(ValueError, match='cut.pth is damaged') as error:
+            read_checkpoint(str(path))
+        assert f'{len(part)} bytes' in str(error.value)
 
 
 @pytest.mark.parametrize('error', [
