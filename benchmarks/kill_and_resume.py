@@ -81,7 +81,7 @@ custom_hooks = [dict(type='EMAHook', momentum=.1)]
 _base_ = '{root}/configs/mask_rcnn/iformer_s_shapes.py'
 train_cfg = dict(max_epochs=3, val_interval=1)
 default_hooks = dict(logger=dict(interval=1), checkpoint=dict(
-    interval=1, max_keep_ckpts=1))
+    interval=1, max_keep_ckpts=2))  # with 1 there is none in between
 val_evaluator = dict(
     ann_file='{data}/annotations/instances_validation.json')
 test_evaluator = val_evaluator
