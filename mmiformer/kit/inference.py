@@ -104,9 +104,9 @@ def inferencer(config: Union[str, Config], checkpoint: str,
         if scope == 'mmpretrain':
             from mmpretrain.apis import ImageClassificationInferencer
             model = load_model(cfg, checkpoint)
-            # As its get_model does it.
-            model._config, model._dataset_meta = cfg, meta
-            return ImageClassificationInferencer(model)
+            model._config, model.dataset_meta = cfg, meta  # as get_model does
+            return ImageClassificationInferencer(
+                model, classes=meta['classes'])
         if scope == 'mmdet':
             from mmdet.apis import DetInferencer as Inferencer
             meta.setdefault('palette', 'random')

@@ -5,7 +5,7 @@ from typing import Optional
 
 import gradio as gr
 
-from .predict import DETECTION, Predictor
+from .predict import Predictor
 
 HOST = '127.0.0.1'
 
@@ -25,12 +25,12 @@ def build_page(predictor: Predictor, title: str) -> gr.Blocks:
             return None, ''
         try:
             image = predictor.read(path)
-        except ValueError as error:
+        except Exception as error:  # of many types, by format
             raise gr.Error(f'{Path(path).name}: {error}') from error
         with lock:
-            result, found = predictor.run(image)
-            picture = predictor.picture(image, result, threshold)
-        counts = predictor.task.count(predictor.classes, found, threshold)
+            sample, found = predictor.run(image)
+            picture = predictor.picture(image, sample, threshold)
+        counts = predictor.count(found, threshold)
         return picture[..., ::-1], predictor.describe([counts])
 
     with gr.Blocks(title=title, analytics_enabled=False,
@@ -43,7 +43,7 @@ def build_page(predictor: Predictor, title: str) -> gr.Blocks:
                     sources=['upload', 'clipboard'], height=300)
                 threshold = gr.Slider(
                     0, 1, predictor.threshold, step=0.01, label='Score from',
-                    visible=predictor.task is DETECTION)
+                    visible=predictor.task == 'detection')
             with gr.Column(scale=2):
                 drawn = gr.Image(  # without its button for sharing
                     label='Result', elem_id='result', interactive=False,
