@@ -1,7 +1,9 @@
 """A page in the browser that tries a model, for this machine alone."""
+import os
 import threading
 from pathlib import Path
 from typing import Optional
+from unittest.mock import patch
 
 import gradio as gr
 
@@ -68,9 +70,12 @@ def serve(page: gr.Blocks, port: Optional[int] = None) -> str:
     Raises:
         OSError: The port is in use.
     """
-    _, address, _ = page.launch(
-        server_name=HOST, server_port=port, share=False, footer_links=[],
-        run_history=False, enable_monitoring=False, ssr_mode=False,
-        mcp_server=False, show_error=True, quiet=True,
-        prevent_thread_lock=True)
+    # At the start gradio asks its own page, which no proxy can reach.
+    no_proxy = ','.join(filter(None, (os.environ.get('no_proxy'), HOST)))
+    with patch.dict(os.environ, no_proxy=no_proxy):
+        _, address, _ = page.launch(
+            server_name=HOST, server_port=port, share=False, footer_links=[],
+            run_history=False, enable_monitoring=False, ssr_mode=False,
+            mcp_server=False, show_error=True, quiet=True,
+            prevent_thread_lock=True)
     return address
