@@ -19,7 +19,7 @@ import cv2
 
 from mmiformer.config import load_config
 from mmiformer.kit.front import run_tool
-from mmiformer.kit.inference import class_names, load_model, read_image
+from mmiformer.kit.inference import load_model, read_image, read_meta
 from mmiformer.paper import look, pictures
 from mmiformer.paper.cam import LAST_MAP, METHODS, explain, find_method
 from mmiformer.paper.layer_maps import LAYOUTS, suggest
@@ -53,7 +53,7 @@ def main() -> None:
     find_method(args.method or 'gradcam')
     for (path, checkpoint), layer in zip(args.models, args.layer):
         cfg, category = load_config(path), None
-        classes = class_names(cfg)
+        classes = read_meta(cfg)['classes']
         if args.category:  # ImageNet's are several with commas
             category = next((number for number, name in enumerate(classes)
                              if args.category in (name, *name.split(', '))
