@@ -54,11 +54,12 @@ class Predictor:
         self.model, self.task, self.meta = model, task, meta
         self.out, self.threshold, self.draw = out, threshold, draw
         self._load = loader
-        self._visualizer = getattr(model, 'visualizer', None)
-        if self._visualizer is None:
-            self._visualizer = VISUALIZERS.get(DRAWN_BY[task])()
-        self._visualizer.dataset_meta = meta
-        self._visualizer.alpha = 0.8  # mmseg's own opacity of a prediction
+        if draw:
+            self._visualizer = getattr(model, 'visualizer', None)
+            if self._visualizer is None:
+                self._visualizer = build_visualizer(DRAWN_BY[task])
+            self._visualizer.dataset_meta = meta
+            self._visualizer.alpha = 0.8  # mmseg's own opacity
 
     def predict(self, path: str, name: str) -> str:
         """Runs the model on an input of :func:`find_sources`, and writes what
@@ -165,6 +166,14 @@ class Predictor:
         import supervision as sv
         for number, image in enumerate(sv.get_video_frames_generator(path)):
             yield f'{name}/{number:06d}', image
+
+
+def build_visualizer(name: str) -> Any:
+    kind = VISUALIZERS.get(name)
+    if kind is None:  # an exported file may be where the framework is not
+        raise ImportError(f'pictures need {name}, which is not installed: '
+                          'give --no-vis')
+    return kind()
 
 
 @contextmanager

@@ -221,6 +221,10 @@ def test_missing_packages_are_named(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, 'onnxruntime', None)
     line = refusal('predict.py', tmp_path / 'model.onnx', 'a.jpg')
     assert 'pip install onnxruntime' in line
+    monkeypatch.setattr(predict.VISUALIZERS, 'get', lambda name: None)
+    with pytest.raises(ImportError, match='mmseg.*--no-vis'):
+        predict.Predictor(None, 'segmentation', {}, None)
+    predict.Predictor(None, 'segmentation', {}, None, draw=False)
 
 
 def read(path):
