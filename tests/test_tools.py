@@ -15,7 +15,7 @@ from torch.distributed.elastic.utils.distributed import get_free_port
 
 from mmiformer.checkpoint import read_checkpoint
 from mmiformer.config import load_config
-from mmiformer.kit.inference import class_names, load_model
+from mmiformer.kit.inference import load_model, read_meta
 from mmiformer.registry import BACKBONES
 
 
@@ -151,7 +151,7 @@ def test_classes_in_place_of_type_names_and_no_scope(small):
     pure = Config(dict(test_dataloader=dict(dataset=dict(
         type=BaseSegDataset, metainfo=dict(classes=('a', )),
         pipeline=[dict(type=LoadAnnotations)]))))
-    assert class_names(pure) == ['a']
+    assert read_meta(pure)['classes'] == ['a']
 
 
 def test_a_backbone_is_pretrained_by_a_whole_model(small):

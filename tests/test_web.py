@@ -1,9 +1,9 @@
 """The page in the browser: what it shows, and that it stays on this machine."""
 import importlib
 import json
+import os
 import socket
 import urllib.request
-from pathlib import Path
 
 import browser
 import cv2
@@ -12,7 +12,7 @@ import pytest
 from conftest import ROOT
 from tiny_models import save
 
-from mmiformer.kit.predict import Source, load_predictor
+from mmiformer.kit.predict import load_predictor
 
 KINDS = 'mask_rcnn', 'fpn_ade20k', 'imagenet'
 
@@ -70,8 +70,8 @@ def test_the_page_shows_what_predict_writes(kind, web, folder, tmp_path):
     for threshold in (0., .5):
         shown, text = predict(picture, threshold)
         summary = load(folder, kind, out=tmp_path, threshold=threshold
-                       ).predict(Source(picture, 'photo'))
-        assert text == summary.text
+                       ).predict(picture, 'photo')
+        assert text == summary.split(': ')[1]
         # matplotlib blends the masks of two runs not quite alike.
         written = cv2.imread(str(tmp_path / 'vis/photo.png'))[..., ::-1]
         assert np.abs(np.int16(shown) - written).mean() < 1
@@ -91,7 +91,11 @@ def test_the_page_is_for_this_machine(serve, monkeypatch):
         monkeypatch.setenv(f'GRADIO_{name}', dict(
             SERVER_NAME='0.0.0.0').get(name, 'True'))
     launch, hosts = serve
-    address = launch('imagenet')
+    with monkeypatch.context() as proxy:  # which cannot reach this machine
+        proxy.setenv('http_proxy', 'http://127.0.0.1:9')
+        proxy.setenv('no_proxy', 'host')
+        address = launch('imagenet')
+        assert os.environ['no_proxy'] == 'host'
     assert address.startswith('http://127.0.0.1:')
     port = int(address.strip('/').rpartition(':')[2])
     with urllib.request.urlopen(f'{address}config') as answer:
@@ -111,12 +115,9 @@ def test_in_a_browser(kind, folder, serve, tmp_path):
         pytest.skip('needs chromium (apt-get install chromium)')
     launch, hosts = serve
     picture = folder / 'photo.png'
-    summary = load(folder, kind, out=tmp_path).predict(
-        Source(str(picture), 'photo'))
+    summary = load(folder, kind, out=tmp_path).predict(str(picture), 'photo')
     with browser.visit(launch(kind), picture) as (page, foreign):
-        assert browser.found(page) == summary.text
-        page.screenshot(path=tmp_path / 'page.png')
+        assert browser.found(page) == summary.split(': ')[1]
         assert page.get_by_label('Share').count() == 0
         assert foreign == []
-    assert Path(tmp_path / 'page.png').stat().st_size > 10_000
     assert {str(host) for host in hosts} <= {'127.0.0.1', 'localhost'}

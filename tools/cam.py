@@ -19,10 +19,10 @@ import cv2
 
 from mmiformer.config import load_config
 from mmiformer.kit.front import run_tool
-from mmiformer.kit.inference import class_names, load_model, read_image
+from mmiformer.kit.inference import load_model, read_image, read_meta
 from mmiformer.paper import look, pictures
-from mmiformer.paper.cam import LAST_MAP, METHODS, find_method, see
-from mmiformer.paper.layer_maps import LAYOUTS, find_layer, suggest
+from mmiformer.paper.cam import LAST_MAP, METHODS, explain, find_method
+from mmiformer.paper.layer_maps import LAYOUTS, suggest
 
 
 def parse_args() -> argparse.Namespace:
@@ -53,7 +53,7 @@ def main() -> None:
     find_method(args.method or 'gradcam')
     for (path, checkpoint), layer in zip(args.models, args.layer):
         cfg, category = load_config(path), None
-        classes = class_names(cfg)
+        classes = read_meta(cfg)['classes']
         if args.category:  # ImageNet's are several with commas
             category = next((number for number, name in enumerate(classes)
                              if args.category in (name, *name.split(', '))
@@ -63,11 +63,10 @@ def main() -> None:
                                  f'{path}, '
                                  f'{suggest(args.category, classes)}')
         model = load_model(cfg, checkpoint)
-        find_layer(model, layer[0])
         for row, image in zip(rows, args.images):
-            seen, data = read_image(cfg, model, str(image))
-            row.append((seen, *see(model, seen, data, classes, category,
-                                   layer, args.method)))
+            shown, data = read_image(cfg, model, str(image))
+            row.append((shown, *explain(model, shown, data, classes, category,
+                                        layer, args.method)))
     if all(heat is None for row in rows for _, heat, _ in row):
         raise ValueError(f'{rows[0][0][2]} in any of the images')
     pictures.draw_activations(

@@ -10,6 +10,7 @@ The exit status is the number of files that failed, or 130 after Ctrl-C.
 """
 import argparse
 import sys
+import time
 from pathlib import Path
 
 from tqdm import tqdm
@@ -48,7 +49,7 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    sources = find_sources(args.inputs)
+    sources = find_sources(args.inputs, args.out)
     if not sources:
         raise ValueError(f'no image and no video in {", ".join(args.inputs)}')
     predictor = load_predictor(
@@ -57,18 +58,17 @@ def main() -> None:
     failed, interrupted = 0, False
     try:
         # A bar is shown for many, where somebody looks.
-        for source in tqdm(sources, disable=len(sources) == 1 or None):
+        for path, name in tqdm(sources, disable=len(sources) == 1 or None):
             try:
-                found = predictor.predict(source)
+                start = time.time()
+                found = predictor.predict(path, name)
             except Exception as error:  # the others must not wait for it
                 reason = (str(error).splitlines() or [''])[0]
-                tqdm.write(f'error: {source.path}: {type(error).__name__}: '
+                tqdm.write(f'error: {path}: {type(error).__name__}: '
                            f'{reason}', file=sys.stderr)
                 failed += 1
                 continue
-            frames = f', {found.frames} frames' if found.frames > 1 else ''
-            tqdm.write(f'{source.path} {found.width}x{found.height}{frames}: '
-                       f'{found.text}, {found.seconds:.2f} s')
+            tqdm.write(f'{path} {found}, {time.time() - start:.2f} s')
     except KeyboardInterrupt:
         print('interrupted', file=sys.stderr)
         interrupted = True

@@ -12,6 +12,7 @@ import os
 import signal
 import tempfile
 from pathlib import Path
+from unittest.mock import patch
 
 from mmiformer.config import add_cfg_options
 from mmiformer.kit.front import run_tool
@@ -40,9 +41,9 @@ def main() -> None:
     for number in (signal.SIGTERM, signal.SIGHUP):  # as Ctrl-C: tidy up
         signal.signal(number, signal.default_int_handler)
     title = '/'.join(Path(args.config).with_suffix('').parts[-2:])
-    with tempfile.TemporaryDirectory(prefix='mmiformer-') as folder:
-        # By default gradio keeps pictures where all users can read them.
-        os.environ['GRADIO_TEMP_DIR'] = folder
+    # By default gradio keeps pictures where all users can read them.
+    with tempfile.TemporaryDirectory(prefix='mmiformer-') as folder, patch.dict(
+            os.environ, GRADIO_TEMP_DIR=folder):
         page = build_page(load_predictor(
             args.config, args.checkpoint, args.cfg_options), title)
         address = serve(page, args.port)

@@ -3,7 +3,7 @@ import textwrap
 import warnings
 from copy import deepcopy
 from types import SimpleNamespace
-from typing import Any, Dict, List, Optional, Tuple, Union
+from typing import Any, Dict, Optional, Tuple, Union
 
 import numpy as np
 import torch
@@ -24,15 +24,15 @@ def load_model(cfg: Config, checkpoint: str) -> nn.Module:
     Args:
         cfg: Of mmdet, mmseg or mmpretrain.
         checkpoint: Path, URL or name, see
-            :func:`~mmiformer.checkpoint.read_checkpoint`: the weights
-            of the whole model, or released ones for a classifier.
+            :func:`~mmiformer.checkpoint.read_checkpoint`: the weights of the
+            whole model, or released ones for a classifier.
 
     Returns:
         The model, in eval mode, on a GPU if there is one.
 
     Raises:
-        FileNotFoundError, ConnectionError, ValueError: As ``read_checkpoint``
-            says, and if the weights do not fit in full.
+        ValueError: The weights do not fit in full. ``read_checkpoint`` raises
+            others.
     """
     settings = cfg.model.copy()
     if preprocessor := cfg.get('data_preprocessor'):  # as the Runner does it
@@ -44,8 +44,8 @@ def load_model(cfg: Config, checkpoint: str) -> nn.Module:
 
 
 def _load_weights(cfg: Config, model: nn.Module, checkpoint: str) -> None:
-    """Every tensor of the model, or it raises. What the config's hooks make of
-    a checkpoint that is loaded, they do here too."""
+    """Loads every tensor of the model, after the config's hooks have changed
+    the checkpoint as they do in a training."""
     content = read_checkpoint(checkpoint)
     hooks = [*(cfg.get('default_hooks') or {}).values(),
              *(cfg.get('custom_hooks') or [])]
@@ -83,15 +83,15 @@ def inferencer(config: Union[str, Config], checkpoint: str,
         ``ImageClassificationInferencer``, on a GPU if there is one.
 
     Raises:
-        FileNotFoundError, ConnectionError, ValueError: As of
-            :func:`load_model`, and if the config is for another framework.
+        ValueError: The config is for another framework. :func:`load_model`
+            raises others.
     """
     cfg = (deepcopy(config) if isinstance(config, Config)
            else load_config(config, cfg_options))
     scope = cfg.get('default_scope')
     if scope not in ('mmdet', 'mmseg', 'mmpretrain'):
-        raise ValueError(f"default_scope={scope!r}: expected 'mmdet', 'mmseg' "
-                         "or 'mmpretrain'")
+        raise ValueError(
+            f"default_scope={scope!r}: expected 'mmdet', 'mmseg', 'mmpretrain'")
     # Inferencers look for a plain data set, and for its steps by name.
     dataset = cfg.test_dataloader.dataset = next(
         find_datasets(cfg.test_dataloader.dataset))
@@ -104,9 +104,9 @@ def inferencer(config: Union[str, Config], checkpoint: str,
         if scope == 'mmpretrain':
             from mmpretrain.apis import ImageClassificationInferencer
             model = load_model(cfg, checkpoint)
-            # As its get_model does it.
-            model._config, model._dataset_meta = cfg, meta
-            return ImageClassificationInferencer(model)
+            model._config, model.dataset_meta = cfg, meta  # as get_model does
+            return ImageClassificationInferencer(
+                model, classes=meta['classes'])
         if scope == 'mmdet':
             from mmdet.apis import DetInferencer as Inferencer
             meta.setdefault('palette', 'random')
@@ -114,8 +114,8 @@ def inferencer(config: Union[str, Config], checkpoint: str,
         else:
             from mmseg.apis import MMSegInferencer as Inferencer
             cfg.setdefault('visualizer', dict(type='SegLocalVisualizer'))
-        # Weights and names follow: by itself it would read the file with less
-        # care, and take names from it, or those of another data set.
+        # Weights and names follow: the class would run code of the file, and
+        # take the names from it, or those of another data set.
         result = Inferencer(model=cfg)
     result.show_progress = False
     _load_weights(cfg, result.model, checkpoint)
@@ -124,7 +124,12 @@ def inferencer(config: Union[str, Config], checkpoint: str,
 
 
 def read_meta(cfg: Config) -> Dict[str, Any]:
-    """The names and colours of a test data set's classes."""
+    """The ``classes`` and, if it has one, the ``palette`` of a config's test
+    data set.
+
+    Raises:
+        ValueError: The data set has no class names.
+    """
     with _scope(cfg):  # lazy: its files need not exist
         dataset = DATASETS.build(
             dict(cfg.test_dataloader.dataset, lazy_init=True, pipeline=[]))
@@ -133,15 +138,6 @@ def read_meta(cfg: Config) -> Dict[str, Any]:
                          'metainfo=dict(classes=...)')
     return {key: list(dataset.metainfo[key]) for key in ('classes', 'palette')
             if dataset.metainfo.get(key)}
-
-
-def class_names(cfg: Config) -> List[str]:
-    """The class names of a config's test data set, in their order.
-
-    Raises:
-        ValueError: The data set has none.
-    """
-    return read_meta(cfg)['classes']
 
 
 def read_image(cfg: Config, model: nn.Module, path: str
@@ -163,13 +159,13 @@ def read_image(cfg: Config, model: nn.Module, path: str
             step for step in cfg.test_dataloader.dataset.pipeline
             if not type_name(step).endswith('Annotations')])
     packed = pipeline(dict(img_path=path, img_id=0))
-    seen = packed['inputs'].clamp(0, 255).to(torch.uint8)  # (3, H, W), BGR
+    shown = packed['inputs'].clamp(0, 255).to(torch.uint8)  # (3, H, W), BGR
     with torch.no_grad():
         data = model.data_preprocessor(pseudo_collate([packed]))
-    return seen.flip(0).permute(1, 2, 0).numpy(), data
+    return shown.flip(0).permute(1, 2, 0).numpy(), data
 
 
 def _scope(cfg: Config):
-    """Registry names are looked up as the config means them; one process may
-    use configs of several packages."""
+    """Registry names are those of the config's framework; one process may use
+    configs of several."""
     return DefaultScope.overwrite_default_scope(cfg.get('default_scope'))

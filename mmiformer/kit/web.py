@@ -1,11 +1,13 @@
 """A page in the browser that tries a model, for this machine alone."""
+import os
 import threading
 from pathlib import Path
 from typing import Optional
+from unittest.mock import patch
 
 import gradio as gr
 
-from .predict import DETECTION, Predictor
+from .predict import Predictor
 
 HOST = '127.0.0.1'
 
@@ -25,12 +27,12 @@ def build_page(predictor: Predictor, title: str) -> gr.Blocks:
             return None, ''
         try:
             image = predictor.read(path)
-        except ValueError as error:
+        except Exception as error:  # of many types, by format
             raise gr.Error(f'{Path(path).name}: {error}') from error
         with lock:
-            result, found = predictor.run(image)
-            picture = predictor.picture(image, result, threshold)
-        counts = predictor.task.count(predictor.classes, found, threshold)
+            sample, found = predictor.run(image)
+            picture = predictor.picture(image, sample, threshold)
+        counts = predictor.count(found, threshold)
         return picture[..., ::-1], predictor.describe([counts])
 
     with gr.Blocks(title=title, analytics_enabled=False,
@@ -43,7 +45,7 @@ def build_page(predictor: Predictor, title: str) -> gr.Blocks:
                     sources=['upload', 'clipboard'], height=300)
                 threshold = gr.Slider(
                     0, 1, predictor.threshold, step=0.01, label='Score from',
-                    visible=predictor.task is DETECTION)
+                    visible=predictor.task == 'detection')
             with gr.Column(scale=2):
                 drawn = gr.Image(  # without its button for sharing
                     label='Result', elem_id='result', interactive=False,
@@ -68,9 +70,12 @@ def serve(page: gr.Blocks, port: Optional[int] = None) -> str:
     Raises:
         OSError: The port is in use.
     """
-    _, address, _ = page.launch(
-        server_name=HOST, server_port=port, share=False, footer_links=[],
-        run_history=False, enable_monitoring=False, ssr_mode=False,
-        mcp_server=False, show_error=True, quiet=True,
-        prevent_thread_lock=True)
+    # At the start gradio asks its own page, which no proxy can reach.
+    no_proxy = ','.join(filter(None, (os.environ.get('no_proxy'), HOST)))
+    with patch.dict(os.environ, no_proxy=no_proxy):
+        _, address, _ = page.launch(
+            server_name=HOST, server_port=port, share=False, footer_links=[],
+            run_history=False, enable_monitoring=False, ssr_mode=False,
+            mcp_server=False, show_error=True, quiet=True,
+            prevent_thread_lock=True)
     return address

@@ -5,7 +5,7 @@ models of mmpretrain and mmseg: how one is run on an image, and which number of
 its output is the score of a class.
 """
 import copy
-from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
@@ -43,20 +43,20 @@ class Logits(nn.Module):
         return self.model(image, mode='tensor')
 
 
-def see(model: nn.Module, seen: np.ndarray, data: Dict[str, Any],
-        classes: Sequence[str], category: Optional[int] = None,
-        layer: Tuple[str, str] = LAST_MAP, method: Optional[str] = None
-        ) -> Tuple[Optional[np.ndarray], str]:
+def explain(model: nn.Module, shown: np.ndarray, data: Dict[str, Any],
+            classes: Sequence[str], category: Optional[int] = None,
+            layer: Tuple[str, str] = LAST_MAP, method: Optional[str] = None
+            ) -> Tuple[Optional[np.ndarray], str]:
     """Where a model sees a class, by default its top prediction.
 
-    What is explained is, for a classifier, the logit of the class; for a
-    segmentor, the sum of the class's logits over the pixels that it gives to
-    the class (Vinogradova et al., "Towards Interpretable Semantic Segmentation
-    via Gradient-weighted Class Activation Mapping", AAAI 2020).
+    The maps explain a classifier's logit of the class, or the sum of a
+    segmentor's logits over the pixels that it gives to the class (Vinogradova
+    et al., "Towards Interpretable Semantic Segmentation via Gradient-weighted
+    Class Activation Mapping", AAAI 2020).
 
     Args:
         model: A classifier or a segmentor with any backbone.
-        seen: The image before padding, ``(h, w, 3)``.
+        shown: The image before padding, ``(h, w, 3)``.
         data: The image as the model's ``data_preprocessor`` returns it:
             ``inputs`` ``(1, 3, H, W)`` and ``data_samples``.
         classes: Their names; the top prediction is never ``background``.
@@ -64,10 +64,8 @@ def see(model: nn.Module, seen: np.ndarray, data: Dict[str, Any],
         layer: The dotted name of a layer, as in ``model.named_modules()``, and
             the layout of its (last) output, see :data:`~.layer_maps.LAYOUTS`.
         method: One of :data:`METHODS`; by default Grad-CAM for a classifier
-            and HiResCAM for a segmentor. Grad-CAM weights a channel by its
-            mean gradient, as if a class looked for the same at all positions,
-            and lights up other classes in a dense model. Behind an average
-            and a linear layer both are the same.
+            and HiResCAM for a segmentor, since Grad-CAM weights a channel by
+            its mean gradient, and lights up other classes in a dense model.
 
     Returns:
         The activation ``(h, w)``, from 0 to 1, where 1 speaks most for the
@@ -80,59 +78,46 @@ def see(model: nn.Module, seen: np.ndarray, data: Dict[str, Any],
         ImportError: The library is missing.
     """
     logits, image = Logits(model, data['data_samples']), data['inputs']
-    method = method or ('hirescam' if logits.dense else 'gradcam')
+    cam_class = find_method(
+        method or ('hirescam' if logits.dense else 'gradcam'))
     with torch.no_grad():
-        found = logits(image)[0]
-    labels = found.argmax(0)  # (H, W), or one for the image
+        class_logits = logits(image)[0]
+    labels = class_logits.argmax(0)  # (H, W), or one for the image
     if category is None:
-        votes = (labels.flatten().bincount(minlength=len(found))
-                 if logits.dense else found.softmax(0))
+        class_scores = (
+            labels.flatten().bincount(minlength=len(class_logits))
+            if logits.dense else class_logits.softmax(0))
         if 'background' in classes:
-            votes[classes.index('background')] = 0
-        if not votes.any():
+            class_scores[classes.index('background')] = 0
+        if not class_scores.any():
             return None, 'no class is seen'
-        category = int(votes.argmax())
+        category = int(class_scores.argmax())
     inside = labels == category if logits.dense else torch.tensor(True)
     if not inside.any():
         return None, f'no {classes[category]} is seen'
-    heat = class_activation(
-        logits, image, lambda x: x[category][inside].sum(), layer,
-        find_method(method))
-    return heat[:seen.shape[0], :seen.shape[1]], classes[category]
-
-
-def class_activation(logits: Logits, image: Tensor,
-                     score: Callable[[Tensor], Tensor], layer: Tuple[str, str],
-                     cam_class: type) -> np.ndarray:
-    """What of a layer's output speaks for a score of the logits, ``(H, W)``."""
-    name, layout = layer
-    tap, returned, gradients = nn.Identity(), [], []
-
-    def keep(module, args, out) -> None:
-        # The library hooks a layer that returns one tensor: the tap gets the
-        # last of several.
-        returned.append(tap(last_tensor(out)))
-        if returned[-1].requires_grad:
-            returned[-1].register_hook(gradients.append)
+    tap, outputs = nn.Identity(), []
 
     def target(output: Tensor) -> Tensor:
-        if [x.requires_grad for x in returned] != [True]:
-            raise ValueError(f'layer {name} runs {len(returned)} times for an '
-                             'image, or does not depend on it: choose another '
-                             'layer')
-        # In the graph in any case: the library fails without a gradient.
-        return score(output) + 0 * returned[0].sum()
+        score, gradient = output[category][inside].sum(), None
+        if [x.requires_grad for x in outputs] == [True]:
+            gradient, = torch.autograd.grad(
+                score, outputs, retain_graph=True, allow_unused=True)
+        if gradient is None or not gradient.any():
+            raise ValueError(f'layer {layer[0]} runs {len(outputs)} times for '
+                             'an image, or the class does not depend on its '
+                             'output: choose another layer')
+        return score
 
-    find_layer(logits.model, name).register_forward_hook(keep)
+    # The library hooks a layer that returns one tensor, so it hooks the tap,
+    # which gets the last of several.
+    find_layer(logits.model, layer[0]).register_forward_hook(
+        lambda module, args, out: outputs.append(tap(last_tensor(out))))
     # A copy of the maps, as the next layer may work in place.
     with torch.enable_grad(), cam_class(
             logits, [tap], reshape_transform=lambda x: to_maps(
-                x, layout, tuple(image.shape[2:])).clone()) as cam:
+                x, layer[1], tuple(image.shape[2:])).clone()) as cam:
         heat, = cam(image.detach().clone().requires_grad_(), [target])
-    if not gradients[0].any():
-        raise ValueError('the class does not depend on the output of layer '
-                         f'{name}: choose another layer')
-    return heat
+    return heat[:shown.shape[0], :shown.shape[1]], classes[category]
 
 
 def find_method(method: str) -> type:

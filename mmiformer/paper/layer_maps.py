@@ -19,13 +19,11 @@ def find_layer(model: nn.Module, name: str) -> nn.Module:
     return modules[name]
 
 
-def suggest(name: str, choices: Iterable[str], maximum: int = 12) -> str:
-    """For a message: all choices, or of many those most like the name."""
-    choices = [choice for choice in choices if choice]
-    if len(choices) <= maximum:
-        return f'choose from {choices}'
-    similar = difflib.get_close_matches(name, choices, maximum, cutoff=0.)
-    return f'the most similar of {len(choices)} are {similar}'
+def suggest(name: str, choices: Iterable[str]) -> str:
+    """For a message: the choices that are most like the name."""
+    similar = difflib.get_close_matches(
+        name, filter(None, choices), n=12, cutoff=0.)
+    return f'choose from {similar}'
 
 
 def last_tensor(output: Any) -> Tensor:
@@ -42,7 +40,7 @@ def last_tensor(output: Any) -> Tensor:
 
 
 def to_maps(x: Tensor, layout: str, size: Tuple[int, int]) -> Tensor:
-    """The output of a layer as maps.
+    """The output of a layer as feature maps ``(B, C, h, w)``.
 
     Args:
         x: ``(B, C, H, W)``, ``(B, H, W, C)`` or ``(B, N, C)``.
@@ -50,9 +48,6 @@ def to_maps(x: Tensor, layout: str, size: Tuple[int, int]) -> Tensor:
             as a class token, are dropped.
         size: ``(H, W)`` of the input image in pixels, whose shape the grid of
             tokens has.
-
-    Returns:
-        ``(B, C, h, w)``.
 
     Raises:
         ValueError: The layout is unknown or does not fit the tensor.
