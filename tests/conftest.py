@@ -1,5 +1,6 @@
 """What the tests share: parity data and a backbone small enough to be fast."""
 import contextlib
+import functools
 import importlib
 import io
 import json
@@ -14,7 +15,9 @@ from pathlib import Path
 from unittest import mock
 from urllib.error import URLError
 
+import filelock
 import huggingface_hub
+import installed
 import numpy as np
 import pytest
 import torch
@@ -137,6 +140,34 @@ def process_restored():
 def _process():
     with process_restored():
         yield
+
+
+def make_once(name, make, tmp_path_factory):
+    """The folder that ``make`` fills; all workers of a run share it."""
+    folder = tmp_path_factory.getbasetemp()
+    if 'PYTEST_XDIST_WORKER' in os.environ:
+        folder = folder.parent
+    folder /= name
+    with filelock.FileLock(f'{folder}.lock'):
+        if not folder.exists():
+            folder.mkdir()
+            make(folder)
+    return folder
+
+
+@pytest.fixture(scope='session')
+def dist(tmp_path_factory):
+    """A folder with the source distribution and the wheel."""
+    return make_once('dist', installed.build, tmp_path_factory)
+
+
+@pytest.fixture(scope='session')
+def site(dist, tmp_path_factory):
+    """The site-packages of an environment that has the wheel; the command
+    ``mmiformer`` is in ``bin`` of their ``parents[2]``."""
+    folder = make_once('installed', functools.partial(
+        installed.install, next(dist.glob('*.whl'))), tmp_path_factory)
+    return next(folder.glob('lib/python*/site-packages'))
 
 
 @pytest.fixture
