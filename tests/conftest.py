@@ -1,10 +1,12 @@
 """What the tests share: parity data and a backbone small enough to be fast."""
 import contextlib
+import functools
 import importlib
 import io
 import json
 import logging
 import os
+import re
 import runpy
 import signal
 import subprocess
@@ -14,13 +16,16 @@ from pathlib import Path
 from unittest import mock
 from urllib.error import URLError
 
+import filelock
 import huggingface_hub
+import installed
 import numpy as np
 import pytest
 import torch
 from file_server import Server
 from huggingface_hub import constants, file_download  # noqa: F401
 from mmengine.logging import MMLogger
+from mmengine.registry import DefaultScope
 from mmengine.runner import CheckpointLoader
 from mmengine.utils import digit_version
 
@@ -108,6 +113,33 @@ def refusal(tool, *arguments):
     return line
 
 
+# A test is skipped for one of these reasons, or else it fails: a version, a
+# machine, and what no stack on a current Python lacks.
+MAY_SKIP = [r'needs [\w.-]+ [\d.]+$', '.*GPU', 'needs (playwright|chromium)']
+if sys.version_info < (3, 11):
+    MAY_SKIP += ["could not import '(onnx|sahi)", 'the page needs gradio',
+                 'videos need supervision', 'needs zensical']
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport():
+    refuse_skip((yield).get_result())
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_make_collect_report():
+    refuse_skip((yield).get_result())
+
+
+def refuse_skip(report):
+    """Fails a test, or a file, that is skipped for a reason of its own."""
+    if report.skipped:
+        reason = report.longrepr[2].replace('Skipped: ', '')
+        if not any(re.match(allowed, reason) for allowed in MAY_SKIP):
+            report.outcome = 'failed'
+            report.longrepr = f'skipped, and MAY_SKIP has no such: {reason}'
+
+
 # They start processes: if they came last, one core would wait for them.
 LONG = ('test_downstream.py', 'test_tools.py', 'test_distributed.py',
         'test_paper.py', 'test_classification.py', 'test_registry.py',
@@ -116,17 +148,22 @@ LONG = ('test_downstream.py', 'test_tools.py', 'test_distributed.py',
 
 def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: item.path.name not in LONG)
+    for item in items:
+        if item.get_closest_marker('slow'):
+            item.add_marker(pytest.mark.timeout(1800))
 
 
 @contextlib.contextmanager
 def process_restored():
-    """Undoes what a tool that runs in this process sets for all of it."""
+    """Undoes what a tool, or a test, sets for the whole process."""
     logger = MMLogger.get_current_instance()
     level, handler = logger.level, signal.getsignal(signal.SIGTERM)
     try:
         with mock.patch.dict(os.environ), mock.patch.object(
                 CheckpointLoader, '_schemes',
-                CheckpointLoader._schemes.copy()):
+                CheckpointLoader._schemes.copy()), mock.patch.object(
+                DefaultScope, '_instance_dict',
+                DefaultScope._instance_dict.copy()):
             yield
     finally:
         logger.setLevel(level)
@@ -137,6 +174,34 @@ def process_restored():
 def _process():
     with process_restored():
         yield
+
+
+def make_once(name, make, tmp_path_factory):
+    """The folder that ``make`` fills; all workers of a run share it."""
+    folder = tmp_path_factory.getbasetemp()
+    if 'PYTEST_XDIST_WORKER' in os.environ:
+        folder = folder.parent
+    folder /= name
+    with filelock.FileLock(f'{folder}.lock'):
+        if not folder.exists():
+            folder.mkdir()
+            make(folder)
+    return folder
+
+
+@pytest.fixture(scope='session')
+def dist(tmp_path_factory):
+    """A folder with the source distribution and the wheel."""
+    return make_once('dist', installed.build, tmp_path_factory)
+
+
+@pytest.fixture(scope='session')
+def site(dist, tmp_path_factory):
+    """The site-packages of an environment that has the wheel; the command
+    ``mmiformer`` is in ``bin`` of their ``parents[2]``."""
+    folder = make_once('installed', functools.partial(
+        installed.install, next(dist.glob('*.whl'))), tmp_path_factory)
+    return next(folder.glob('lib/python*/site-packages'))
 
 
 @pytest.fixture

@@ -6,12 +6,19 @@ import tarfile
 import venv
 from pathlib import Path
 
-from conftest import ROOT
+ROOT = Path(__file__).parents[1]
 
 
-def build_wheel(folder: Path) -> None:
-    """Builds the wheel, from the source distribution."""
-    def build(kind, source):
+def list_files(*patterns: str) -> list:
+    """What git has of the checkout."""
+    return subprocess.run(
+        ['git', 'ls-files', *patterns], cwd=ROOT, check=True,
+        stdout=subprocess.PIPE, text=True).stdout.splitlines()
+
+
+def build(folder: Path) -> None:
+    """Builds the source distribution, and the wheel from it."""
+    def run(kind, source):
         subprocess.run(
             [sys.executable, '-c', 'from setuptools import build_meta; '
              f'build_meta.build_{kind}({str(folder)!r})'], check=True,
@@ -19,32 +26,23 @@ def build_wheel(folder: Path) -> None:
 
     # From a copy: setuptools would find what it once built in the checkout.
     source = folder / 'source'
-    for name in ('mmiformer', 'configs', 'tools'):
-        shutil.copytree(ROOT / name, source / name,
-                        ignore=shutil.ignore_patterns('.mim', '__pycache__'))
-    for name in ('LICENSE', 'MANIFEST.in', 'README.md', 'mmiformer_cli.py',
-                 'model-index.yml', 'pyproject.toml', 'setup.py'):
-        shutil.copy(ROOT / name, source)
-    build('sdist', source)
+    for name in list_files():
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, source / name, follow_symlinks=False)
+    run('sdist', source)
     with tarfile.open(next(folder.glob('*.tar.gz'))) as file:
         file.extractall(folder / 'sdist', filter='data')
-    build('wheel', next((folder / 'sdist').iterdir()))
+    run('wheel', next((folder / 'sdist').iterdir()))
 
 
-def install(folder: Path) -> Path:
-    """Builds the wheel and installs it.
-
-    Returns:
-        The site-packages; the command ``mmiformer`` is in ``bin`` of their
-        ``parents[2]``.
-    """
-    build_wheel(folder)
-    venv.create(folder / 'venv', symlinks=True)
+def install(wheel: Path, folder: Path) -> None:
+    """Installs a wheel into a new environment that sees this one's stack."""
+    venv.create(folder, symlinks=True)
     subprocess.run(
-        [sys.executable, '-m', 'pip', '--python', folder / 'venv/bin/python',
+        [sys.executable, '-m', 'pip', '--python', folder / 'bin/python',
          'install', '--quiet', '--no-deps', '--no-index', '--no-compile',
-         next(folder.glob('*.whl'))], check=True)
-    site = next((folder / 'venv' / 'lib').glob('python*/site-packages'))
+         wheel], check=True)
+    site = next((folder / 'lib').glob('python*/site-packages'))
     # The stack's folder is only searched: its .pth files, of which one may
     # lead to this checkout, are not read; but the set-up's, if there is one,
     # and that of setuptools, which has distutils from Python 3.12 on.
@@ -54,4 +52,3 @@ def install(folder: Path) -> Path:
             if Path(path, name).exists():
                 stack.append(Path(path, name).read_text().strip())
     (site / 'stack.pth').write_text('\n'.join(stack))
-    return site

@@ -17,7 +17,6 @@ import numpy as np
 import pytest
 import torch
 from conftest import ROOT, golden_state, needs_dynamo_export
-from installed import install
 from shapes import make_shapes
 from tiny_models import build, save
 
@@ -63,11 +62,6 @@ def test_the_pages_have_these_lines():
             if (word := line.split()[1]) in TYPED:
                 found[word].add(line)
     assert found == {word: set(lines) for word, lines in TYPED.items()}
-
-
-@pytest.fixture(scope='module')
-def site(tmp_path_factory):
-    return install(tmp_path_factory.mktemp('installed'))
 
 
 @pytest.fixture

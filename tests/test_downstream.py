@@ -4,8 +4,6 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
-from installed import install
 from shapes import make_shapes
 
 ARCH = '''embed_dims=(16, 32, 32, 48), depths=(1, 1, 1, 1),
@@ -96,11 +94,6 @@ def write_config(kind, package):
     return text + PROJECT[package]
 
 
-@pytest.fixture(scope='module')
-def site(tmp_path_factory):
-    return install(tmp_path_factory.mktemp('wheel'))
-
-
 @pytest.fixture
 def run(site, tmp_path, monkeypatch):
     """Runs that environment's Python in an empty folder."""
@@ -123,35 +116,11 @@ def tools(package, site):
     return Path(__import__(package).__path__[0], '.mim', 'tools')
 
 
-def test_what_the_wheel_has(site):
-    mim = site / 'mmiformer' / '.mim'
-    for folder in ('configs', 'tools'):
-        own = {path.relative_to(ROOT) for path in (ROOT / folder).rglob('*.*')
-               if path.suffix != '.pyc'}
-        assert {path.relative_to(mim) for path in (mim / folder).rglob('*.*')
-                } == own
-    assert (mim / 'model-index.yml').is_file()
-    for kind in ('py', 'csv'):
-        files = {path.relative_to(ROOT) for path
-                 in (ROOT / 'mmiformer').rglob(f'*.{kind}')}
-        assert {path.relative_to(site) for path
-                in (site / 'mmiformer').rglob(f'*.{kind}')
-                if '.mim' not in path.parts} == {
-            path for path in files if '.mim' not in path.parts} != set()
-    assert 'mmiformer = mmiformer_cli:main' in next(
-        site.glob('*.dist-info/entry_points.txt')).read_text()
-    assert [path.name for path in site.iterdir() if path.suffix != '.pth'
-            and not path.name.startswith(('mmiformer', 'distutils', '_'))
-            ] == []
-
-
 @pytest.mark.parametrize('kind, package, launcher', [
-    ('by path', 'mmseg', 'mmseg'),
+    ('by path', 'mmseg', 'mmseg'), ('by name', 'mmseg', 'mmiformer'),
     *(pytest.param(*case, marks=pytest.mark.slow) for case in (
-        ('one line', 'mmdet', 'mmdet'),
-        ('one line', 'mmseg', 'mmseg'), ('by path', 'mmdet', 'mmdet'),
-        ('by name', 'mmdet', 'mmiformer'), ('by name', 'mmseg', 'mmiformer')))
-])
+        ('one line', 'mmdet', 'mmdet'), ('one line', 'mmseg', 'mmseg'),
+        ('by path', 'mmdet', 'mmdet'), ('by name', 'mmdet', 'mmiformer')))])
 def test_training(kind, package, launcher, run, site, tmp_path):
     make_shapes(tmp_path / 'shapes', train=4, val=1, size=64)
     (tmp_path / 'config.py').write_text(write_config(kind, package))
@@ -174,28 +143,3 @@ def test_their_tool_resumes(run, site, tmp_path):
     command = tools('mmseg', site) / 'train.py', 'config.py'
     run(*command)
     assert 'resumed epoch' in run(*command, '--resume')
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize('package, optional', [
-    ('mmdet', {'motmetrics', 'tools'}),  # of tracking, and of its checkout
-    ('mmseg', set())])
-def test_their_tools_start(package, optional, run, site):
-    """Those for analysis need what their packages do not declare."""
-    out = run('-c', f'''
-import contextlib, io, pathlib, runpy, sys
-folder = pathlib.Path({str(tools(package, site))!r})
-for path in [*folder.glob('*.py'), *folder.glob('analysis_tools/*.py')]:
-    sys.argv = [str(path), '--help']
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            runpy.run_path(str(path), run_name='__main__')
-    except SystemExit as error:
-        print('STARTED', path.stem, error.code)
-    except ImportError as error:
-        print('FAILED', path.stem, error.name)
-''')
-    words = [line.split() for line in out.splitlines()]
-    started = {line[1] for line in words if line[0] == 'STARTED'}
-    assert {'train', 'test', 'analyze_logs', 'benchmark'} <= started
-    assert {line[2] for line in words if line[0] == 'FAILED'} <= optional

@@ -8,7 +8,6 @@ import zipfile
 
 import pytest
 from conftest import ROOT
-from installed import build_wheel
 
 # What a project has, and what pip could replace it with.
 CLASSIC = {
@@ -25,7 +24,7 @@ NEWEST = dict.fromkeys([*CLASSIC, *TOOLS], '99.0')
 
 
 @pytest.fixture(scope='module')
-def index(tmp_path_factory):
+def index(dist, tmp_path_factory):
     """Wheels without content: the newest of everything, and the tools."""
     folder = tmp_path_factory.mktemp('index')
     for name, version in [*NEWEST.items(), *TOOLS.items()]:
@@ -36,7 +35,7 @@ def index(tmp_path_factory):
                     '1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n',
                     RECORD='').items():
                 file.writestr(f'{stem}.dist-info/{member}', text)
-    build_wheel(folder)
+    shutil.copy(next(dist.glob('*.whl')), folder)
     return folder
 
 
