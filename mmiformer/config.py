@@ -2,6 +2,8 @@
 import argparse
 import inspect
 import os
+import sys
+import traceback
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional, Tuple
@@ -38,8 +40,17 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
 def add_cfg_options(parser: argparse.ArgumentParser) -> None:
     """Adds ``--cfg-options KEY=VALUE ...``."""
     parser.add_argument(
-        '--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE',
+        '--cfg-options', nargs='+', action=_Options, metavar='KEY=VALUE',
         help='override settings, e.g. model.backbone.with_cp=True')
+
+
+class _Options(DictAction):
+
+    def __call__(self, parser, namespace, values, option_string=None) -> None:
+        for value in values:
+            if '=' not in value:
+                parser.error(f'{option_string} {value}: expected KEY=VALUE')
+        super().__call__(parser, namespace, values, option_string)
 
 
 def output_file(text: str) -> Path:
@@ -60,6 +71,9 @@ def load_config(path: str, cfg_options: Optional[dict] = None,
                 launcher: str = 'none') -> Config:
     """Reads a config and applies the command line to it.
 
+    Modules beside the file can be imported from then on, as ``custom_imports``
+    of configs in a project of one's own need it.
+
     Args:
         path: The config file, or one of ours by its path below ``configs/``,
             with or without that.
@@ -71,12 +85,12 @@ def load_config(path: str, cfg_options: Optional[dict] = None,
         launcher: ``none``, ``pytorch``, ``slurm`` or ``mpi``.
 
     Raises:
-        ValueError: There is no such file, an override cannot be applied, or
-            nothing reads it.
+        ValueError: There is no such file, its lines fail, an override cannot
+            be applied, or nothing reads it.
     """
     if not Path(path).is_file():
         path = config_path(str(path))
-    cfg, options = Config.fromfile(path), cfg_options or {}
+    cfg, options = _run_file(path), cfg_options or {}
     check_options(cfg, options)
     cfg.launcher = launcher
     try:
@@ -90,6 +104,40 @@ def load_config(path: str, cfg_options: Optional[dict] = None,
     if work_dir or not cfg.get('work_dir'):
         cfg.work_dir = work_dir or str(Path('work_dirs', _run_name(path)))
     return cfg
+
+
+def _run_file(path: str) -> Config:
+    """Reads a config, which is a program and may raise anything."""
+    folder = str(Path(path).resolve().parent)
+    if folder not in sys.path:
+        sys.path.append(folder)
+    try:
+        return Config.fromfile(path)
+    except Exception as error:
+        cause: BaseException = error
+        # mmengine puts other errors of these two types around the first.
+        while isinstance(cause, (ImportError, SyntaxError)) and (
+                cause.__context__):
+            cause = cause.__context__
+        text = cause.args[0] if isinstance(cause, (
+            KeyError, SyntaxError)) else cause
+        raise ValueError(f'{_find_line(cause) or path}: '
+                         f'{type(cause).__name__}: {text}') from error
+
+
+def _find_line(error: BaseException) -> str:
+    """File and line of a config, or of a module that it imports, which have
+    raised an error; empty if they have not."""
+    frames = [*traceback.walk_tb(error.__traceback__)]
+    lines = [(frame.f_code.co_filename, line) for frame, line in frames
+             if frame.f_code.co_name == '<module>']
+    if isinstance(error, SyntaxError):
+        lines = [(error.filename, error.lineno)]
+        if error.filename == '<unknown>':  # but to mmengine's functions
+            lines = [(frame.f_locals['filename'], error.lineno)
+                     for frame, _ in frames[:-1]
+                     if 'filename' in frame.f_locals]
+    return '{}, line {}'.format(*lines[-1]) if lines and lines[-1][0] else ''
 
 
 def check_options(cfg: Config, options: Dict[str, Any]) -> None:

@@ -101,11 +101,11 @@ def refusal(tool, *arguments):
     with contextlib.redirect_stderr(stderr), (
             pytest.raises(SystemExit)) as exit:
         run_tool(tool, *arguments)
-    code = exit.value.code
-    line = code if isinstance(code, str) else (
-        stderr.getvalue().strip().splitlines()[-1])
-    assert 'error: ' in line
-    return line
+    if isinstance(exit.value.code, str):
+        return exit.value.code
+    _, error, text = stderr.getvalue().partition('error: ')
+    assert error and 'Traceback' not in text
+    return error + text.strip()
 
 
 # They start processes: if they came last, one core would wait for them.

@@ -13,12 +13,12 @@ with an FPN, neck.fpn_convs.0 shows small things. Layers are named as in
 give one for each.
 """
 import argparse
-import sys
 from pathlib import Path
 
 import cv2
 
 from mmiformer.config import load_config
+from mmiformer.front import new_parser, run
 from mmiformer.kit.cam import LAST_MAP, METHODS, find_method, see
 from mmiformer.kit.inference import class_names, load_model, read_image
 from mmiformer.kit.layers import LAYOUTS, find_layer, suggest
@@ -26,9 +26,7 @@ from mmiformer.paper import arguments, pictures
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = new_parser(__doc__)
     arguments.add_model_arguments(parser)
     parser.add_argument('--category', help='the name of a class; default: '
                         'the top prediction of each model')
@@ -47,32 +45,27 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
-def main() -> None:
-    args = parse_args()
+def main(args: argparse.Namespace) -> None:
+    find_method(args.method or 'gradcam')
     rows = [[] for _ in args.images]
-    try:
-        find_method(args.method or 'gradcam')
-        for (path, checkpoint), layer in zip(args.models, args.layer):
-            cfg, category = load_config(path), None
-            classes = class_names(cfg)
-            if args.category:  # ImageNet's are several with commas
-                category = next((number for number, name in enumerate(classes)
-                                 if args.category in (name, *name.split(', '))
-                                 ), None)
-                if category is None:
-                    raise ValueError(f'--category {args.category}: unknown to '
-                                     f'{path}, '
-                                     f'{suggest(args.category, classes)}')
-            model = load_model(cfg, checkpoint)
-            find_layer(model, layer[0])
-            for row, image in zip(rows, args.images):
-                seen, data = read_image(cfg, model, str(image))
-                row.append((seen, *see(model, seen, data, classes, category,
-                                       layer, args.method)))
-        if all(heat is None for row in rows for _, heat, _ in row):
-            raise ValueError(f'{rows[0][0][2]} in any of the images')
-    except (OSError, ValueError, RuntimeError, ImportError) as error:
-        sys.exit(f'error: {error}')
+    for (path, checkpoint), layer in zip(args.models, args.layer):
+        cfg, category = load_config(path), None
+        classes = class_names(cfg)
+        if args.category:  # ImageNet's are several with commas
+            category = next((number for number, name in enumerate(classes)
+                             if args.category in (name, *name.split(', '))),
+                            None)
+            if category is None:
+                raise ValueError(f'--category {args.category}: unknown to '
+                                 f'{path}, {suggest(args.category, classes)}')
+        model = load_model(cfg, checkpoint)
+        find_layer(model, layer[0])
+        for row, image in zip(rows, args.images):
+            seen, data = read_image(cfg, model, str(image))
+            row.append((seen, *see(model, seen, data, classes, category,
+                                   layer, args.method)))
+    if all(heat is None for row in rows for _, heat, _ in row):
+        raise ValueError(f'{rows[0][0][2]} in any of the images')
     pictures.draw_activations(
         args.out, ['/'.join(Path(path).with_suffix('').parts[-2:])
                    for path, _ in args.models],
@@ -81,4 +74,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    run(main, parse_args())

@@ -15,15 +15,14 @@ from typing import Iterable
 from mmengine.utils import track_iter_progress
 
 from mmiformer.config import add_cfg_options, load_config, output_file
+from mmiformer.front import new_parser, run
 from mmiformer.kit.checks import check_data
 
 SPLITS = ('train', 'val', 'test')
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = new_parser(__doc__)
     parser.add_argument('config')
     parser.add_argument(
         '--out', type=output_file, help='JSON file for the report with every '
@@ -42,12 +41,8 @@ def show(items: Iterable, label: str, total: int) -> Iterable:
             if sys.stderr.isatty() else items)
 
 
-def main() -> None:
-    args = parse_args()
-    try:
-        cfg = load_config(args.config, args.cfg_options)
-    except (OSError, ValueError) as error:
-        sys.exit(f'error: {error}')
+def main(args: argparse.Namespace) -> None:
+    cfg = load_config(args.config, args.cfg_options)
     splits = [split for split in SPLITS if cfg.get(f'{split}_dataloader')]
     if 'val' in splits and cfg.get('test_dataloader') == cfg.val_dataloader:
         splits.remove('test')  # the same again
@@ -55,11 +50,9 @@ def main() -> None:
                         progress=show)
     if args.out:
         args.out.write_text(json.dumps(report.as_dict(), indent=2) + '\n')
-    # Names of files may be in letters that the terminal has not.
-    sys.stdout.reconfigure(errors='backslashreplace')
     print(report)
     sys.exit(report.errors > 0)
 
 
 if __name__ == '__main__':
-    main()
+    run(main, parse_args())

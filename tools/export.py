@@ -9,21 +9,15 @@ unless the file gives the model's numbers: docs/export.md.
 """
 import argparse
 import logging
-import sys
 import time
-import warnings
 
-from mmengine.logging import MMLogger
-
-from mmiformer.checkpoint import force_weights_only
 from mmiformer.config import add_cfg_options, load_config, output_file
+from mmiformer.front import new_parser, run
 from mmiformer.kit.export import OPSET, export
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = new_parser(__doc__)
     parser.add_argument('config')
     parser.add_argument('checkpoint')
     parser.add_argument('--out', type=output_file, required=True,
@@ -44,24 +38,17 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
-def main() -> None:
-    args = parse_args()
+def main(args: argparse.Namespace) -> None:
     start = time.time()
-    warnings.filterwarnings('ignore')
-    MMLogger.get_current_instance().setLevel(logging.WARNING)
     logging.getLogger('onnxscript').setLevel(logging.ERROR)
-    force_weights_only()
-    try:
-        worst = export(
-            load_config(args.config, args.cfg_options), args.checkpoint,
-            args.out, args.size, args.dynamic, args.part, args.opset,
-            report=lambda line: print(line, flush=True))
-    except (OSError, ValueError, RuntimeError, ImportError) as error:
-        sys.exit(f'error: {error}')
+    worst = export(
+        load_config(args.config, args.cfg_options), args.checkpoint, args.out,
+        args.size, args.dynamic, args.part, args.opset,
+        report=lambda line: print(line, flush=True))
     print(f'written: {args.out}, {args.out.stat().st_size / 2 ** 20:.1f} MiB, '
           f'largest difference {worst:.1e} of a deviation, '
           f'{time.time() - start:.0f} s')
 
 
 if __name__ == '__main__':
-    main()
+    run(main, parse_args(), logging.WARNING)

@@ -7,15 +7,13 @@ FLOPs are given in both of the paper's conventions: its COCO and ADE20K tables
 exclude the products inside attention, its ImageNet table counts them.
 """
 import argparse
-import logging
 import time
-import warnings
 from pathlib import Path
 
-from mmengine.logging import MMLogger
 from mmengine.registry import MODELS, DefaultScope
 
 from mmiformer.config import add_cfg_options, load_config
+from mmiformer.front import new_parser, run
 from mmiformer.paper import count
 from mmiformer.paper.paper import SHAPES, TABLES, find_row
 from mmiformer.paper.peers import build_row
@@ -29,9 +27,7 @@ TITLES = ('', 'params M', 'published', 'FLOPs G', 'published',
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = new_parser(__doc__)
     parser.add_argument('config', nargs='?')
     parser.add_argument('--shape', type=int, nargs=2, metavar=('H', 'W'),
                         help="by default that of the paper's table, for a "
@@ -64,10 +60,7 @@ def show(name: str, published, result) -> None:
     print(line, flush=True)
 
 
-def main() -> None:
-    args = parse_args()
-    warnings.filterwarnings('ignore')
-    MMLogger.get_current_instance().setLevel(logging.ERROR)
+def main(args: argparse.Namespace) -> None:
     start = time.time()
     cfg = load_config(str(args.config or CONFIGS / TABLE_CONFIGS[args.table]),
                       args.cfg_options)
@@ -92,4 +85,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    run(main, parse_args())

@@ -8,31 +8,28 @@ authors', by the name that IFormer.from_pretrained takes; no others exist, since
 nothing on COCO and ADE20K has been trained here.
 """
 import argparse
-import sys
 from difflib import get_close_matches
 
 from mmiformer import list_models
+from mmiformer.front import new_parser, run
 
 TITLES = ('config', 'task', 'data', 'params M', 'published', 'weights')
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = new_parser(__doc__)
     parser.add_argument('pattern', nargs='?', default='*',
                         help="of names, with * and ?: '*iformer_s*'")
     return parser.parse_args()
 
 
-def main() -> None:
-    args = parse_args()
+def main(args: argparse.Namespace) -> None:
     models = list_models(args.pattern)
     if not models:
         names = [model.name for model in list_models()]
         near = get_close_matches(args.pattern, names, cutoff=0.3)
-        sys.exit(f'error: no model is called {args.pattern!r}; near it are '
-                 f'{", ".join(near or names)}')
+        raise ValueError(f'no model is called {args.pattern!r}; near it are '
+                         f'{", ".join(near or names)}')
     rows = [TITLES, *(
         (model.name, model.task, model.data, f'{model.parameters / 1e6:.1f}',
          model.published or '-', model.weights or '-') for model in models)]
@@ -42,4 +39,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    run(main, parse_args())

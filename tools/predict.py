@@ -9,23 +9,19 @@ Writes pictures to out/vis and results to out/preds, under the files' names.
 The exit status is the number of files that failed, or 130 after Ctrl-C.
 """
 import argparse
-import logging
 import sys
-import warnings
+import traceback
 from pathlib import Path
 
-from mmengine.logging import MMLogger
 from tqdm import tqdm
 
-from mmiformer.checkpoint import force_weights_only
 from mmiformer.config import add_cfg_options
+from mmiformer.front import new_parser, run
 from mmiformer.kit.predict import find_sources, load_predictor
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = new_parser(__doc__)
     parser.add_argument('config', help='a config, or an exported .onnx file')
     parser.add_argument('inputs', nargs='+', metavar='[CHECKPOINT] INPUT',
                         help="the config's weights, then what to predict")
@@ -49,21 +45,13 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
-def main() -> None:
-    args = parse_args()
-    warnings.filterwarnings('ignore')
-    MMLogger.get_current_instance().setLevel(logging.ERROR)
-    force_weights_only()
-    try:
-        sources = find_sources(args.inputs)
-        if not sources:
-            raise ValueError(
-                f'no image and no video in {", ".join(args.inputs)}')
-        predictor = load_predictor(
-            args.config, args.checkpoint, args.cfg_options, out=args.out,
-            threshold=args.score_thr, draw=not args.no_vis)
-    except (ImportError, OSError, ValueError) as error:
-        sys.exit(f'error: {error}')
+def main(args: argparse.Namespace) -> None:
+    sources = find_sources(args.inputs)
+    if not sources:
+        raise ValueError(f'no image and no video in {", ".join(args.inputs)}')
+    predictor = load_predictor(
+        args.config, args.checkpoint, args.cfg_options, out=args.out,
+        threshold=args.score_thr, draw=not args.no_vis)
     failed, interrupted = 0, False
     try:
         # A bar is shown for many, where somebody looks.
@@ -74,6 +62,8 @@ def main() -> None:
                 reason = (str(error).splitlines() or [''])[0]
                 tqdm.write(f'error: {source.path}: {type(error).__name__}: '
                            f'{reason}', file=sys.stderr)
+                if args.debug:
+                    traceback.print_exc()
                 failed += 1
                 continue
             frames = f', {found.frames} frames' if found.frames > 1 else ''
@@ -89,4 +79,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    run(main, parse_args())

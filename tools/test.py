@@ -3,7 +3,7 @@
     tools/test.py configs/mask_rcnn/iformer_s_1x.py work_dirs/.../epoch_12.pth
 """
 import argparse
-import sys
+import logging
 import textwrap
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,6 @@ from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.runner import Runner
 from torch import nn
 
-from mmiformer.checkpoint import force_weights_only
 from mmiformer.config import (
     add_common_arguments,
     as_list,
@@ -22,8 +21,10 @@ from mmiformer.config import (
     load_config,
     type_name,
 )
+from mmiformer.front import new_parser, report_errors, run
 from mmiformer.kit.checks import check_start
 from mmiformer.kit.launch import start_processes
+from mmiformer.kit.resume import CheckpointError
 
 # By scope: hook and visualizer that draw predictions, for configs without.
 DRAWING = dict(
@@ -34,7 +35,7 @@ MAP_METRICS = ('IoUMetric', 'CityscapesMetric')  # of mmseg; they write maps
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = new_parser(__doc__)
     parser.add_argument('config')
     parser.add_argument('checkpoint')
     parser.add_argument('--show-dir', help='draw every prediction into it')
@@ -137,7 +138,7 @@ class StrictRunner(Runner):
                 filename, *args, **dict(kwargs, strict=True))
         except (OSError, RuntimeError, ValueError) as error:
             reason = textwrap.shorten(str(error), 600)
-            sys.exit(f'error: {filename}: {reason}')
+            raise CheckpointError(f'{filename}: {reason}') from error
         finally:
             handle.remove()
 
@@ -151,26 +152,31 @@ def forgive_unexpected(model: nn.Module, keys: Any) -> None:
         names.clear()
 
 
+def prepare(args: argparse.Namespace) -> Runner:
+    cfg = load_config(
+        args.config, args.cfg_options, args.work_dir, args.launcher)
+    for name in ('test_dataloader', 'test_evaluator', 'test_cfg'):
+        if cfg.get(name) is None:
+            raise ValueError(f'{args.config}: it has no {name}')
+    cfg.load_from = args.checkpoint
+    cfg.resume = False
+    if args.show_dir:
+        draw_into(cfg, args.show_dir)
+    if args.out:
+        keep_predictions(cfg, args.out)
+    if args.tta:
+        use_tta(cfg)
+    start_processes(cfg)
+    if not args.no_check:
+        check_start(cfg, ('test', ))
+    return StrictRunner.from_cfg(cfg)
+
+
 def main() -> None:
     args = parse_args()
-    force_weights_only()
-    try:
-        cfg = load_config(
-            args.config, args.cfg_options, args.work_dir, args.launcher)
-        cfg.load_from = args.checkpoint
-        cfg.resume = False
-        if args.show_dir:
-            draw_into(cfg, args.show_dir)
-        if args.out:
-            keep_predictions(cfg, args.out)
-        if args.tta:
-            use_tta(cfg)
-        start_processes(cfg)
-        if not args.no_check:
-            check_start(cfg, ('test', ))
-    except (OSError, ValueError) as error:
-        sys.exit(f'error: {error}')
-    StrictRunner.from_cfg(cfg).test()
+    runner = run(prepare, args, logging.INFO)
+    with report_errors(args, kinds=(CheckpointError, )):
+        runner.test()
 
 
 if __name__ == '__main__':
