@@ -1,4 +1,4 @@
-"""Checks the environment: versions, imports, the GPU.
+"""Checks the environment: versions, imports, known faults.
 
     tools/env.py
 
@@ -9,14 +9,14 @@ module is imported by a process of its own.
 import argparse
 import importlib
 import json
-import os
 import platform
 import re
 import subprocess
 import sys
 import traceback
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any, Dict, List, NamedTuple
+from importlib.util import find_spec
+from typing import Any, Dict, Tuple
 
 MODULES = {  # what is imported: `import mmdet` alone imports no model
     'torch': ['torch'], 'torchvision': ['torchvision'], 'numpy': ['numpy'],
@@ -40,51 +40,26 @@ WHEELS = {  # the mmcv that is prebuilt for a build of torch
     r'(2\.[2-8])\.\d+\+(cpu|cu\d+)': COMMUNITY.format(''),
     r'(2\.9|2\.1[0-3])\.\d+\+(cpu|cu\d+)': COMMUNITY.format('a8073c7')}
 CHILD, ANSWER, TIMEOUT = '--import', '@env ', 180
-OK, NONE, FAULT = 'ok', '-', 'FAULT'
-Facts = Dict[str, Any]
+MACHINE = f'{platform.system()} {platform.machine()}'
+COLLECT = '''
+from mmengine.utils.dl_utils import collect_env
+for name, value in collect_env().items():
+    if name != "Python" and "\\n" not in str(value):
+        print(f"{name}: {value}")
+'''
 
 
-class Row(NamedTuple):
-    mark: str
-    name: str
-    found: str
-    cure: str = ''  # what to type, if the fault is known
+def run_python(*arguments: str) -> 'subprocess.CompletedProcess[str]':
+    return subprocess.run(
+        [sys.executable, '-W', 'ignore', *arguments], errors='replace',
+        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+        timeout=TIMEOUT)
 
 
-def gather() -> Facts:
-    """What this environment is."""
-    try:  # what the driver sees, not torch
-        gpus = subprocess.check_output(
-            ['nvidia-smi', '--query-gpu=name,driver_version',
-             '--format=csv,noheader'], text=True, timeout=60).splitlines()
-    except (OSError, subprocess.SubprocessError):
-        gpus = []
-    return dict(
-        python=f'{platform.python_version()}, {platform.platform()}',
-        machine=f'{platform.system()} {platform.machine()}', gpus=gpus,
-        hidden=os.environ.get('CUDA_VISIBLE_DEVICES'),
-        modules={name: dict(try_import(name), owners=find_owners(names))
-                 for name, names in MODULES.items()})
-
-
-def find_owners(names: List[str]) -> Dict[str, str]:
-    """The version of each of these distributions that is installed."""
-    owners = {}
-    for name in names:
-        try:
-            owners[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return owners
-
-
-def try_import(name: str) -> Facts:
-    """What :func:`probe` prints, or that it could not."""
+def try_import(name: str) -> Dict[str, Any]:
+    """The answer of :func:`probe`, or that there was none."""
     try:
-        child = subprocess.run(
-            [sys.executable, '-W', 'ignore', __file__, CHILD, name],
-            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-            errors='replace', timeout=TIMEOUT)
+        child = run_python(__file__, CHILD, name)
     except subprocess.TimeoutExpired:
         return dict(error=f'not imported in {TIMEOUT} s')
     answer = re.search(f'^{ANSWER}(.*)', child.stdout, re.MULTILINE)
@@ -94,13 +69,14 @@ def try_import(name: str) -> Facts:
 
 def probe(name: str) -> None:
     """Imports a module; prints its version, or the error and its file."""
-    facts: Facts = dict(error=None)
+    facts = dict(error='')
     try:
         module = importlib.import_module(name)
         facts['version'] = sys.modules[name.partition('.')[0]].__version__
-        if name == 'torch':
-            facts.update(cuda=module.version.cuda,
-                         gpu=module.cuda.is_available())
+        if name == 'torch' and '+' not in facts['version']:
+            cuda = module.version.cuda  # conda's builds do not say it
+            facts['version'] += '+cu' + cuda.replace('.', '') if cuda else (
+                '+cpu')
         if name == 'mmengine':  # `_base_ = 'mmdet::...'` does the same
             module.utils.is_installed('numpy')
     except BaseException as error:  # some exit
@@ -109,98 +85,82 @@ def probe(name: str) -> None:
     print(f'\n{ANSWER}{json.dumps(facts)}', flush=True)
 
 
-def check(facts: Facts) -> List[Row]:
-    """The rows of the table."""
-    return [Row(OK, 'Python', facts['python']),
-            *(check_module(facts, name) for name in facts['modules']),
-            check_gpu(facts)]
+def find_owners(name: str) -> Dict[str, str]:
+    """The versions of the installed distributions that ship a module."""
+    owners = {}
+    for owner in MODULES[name]:
+        try:
+            owners[owner] = version(owner)
+        except PackageNotFoundError:
+            continue
+    return owners
 
 
-def check_module(facts: Facts, name: str) -> Row:
-    """Whether it is there, can be imported, and has one owner."""
-    module, root = facts['modules'][name], name.partition('.')[0]
-    error, owners = module['error'] or '', module['owners']
+def check(name: str, modules: Dict[str, Dict[str, Any]],
+          machine: str = MACHINE) -> Tuple[str, ...]:
+    """Whether a module can be imported and has one owner.
+
+    Args:
+        name: Of :data:`MODULES`.
+        modules: By name, what :func:`probe` answers, with ``owners``.
+
+    Returns:
+        A mark, what was found, and what to type if the fault is known.
+    """
+    module, root = modules[name], name.partition('.')[0]
+    error, owners = module['error'], module['owners']
     if not owners and error == (
             f"ModuleNotFoundError: No module named '{root}'"):
-        return Row(FAULT if name in NEEDED else NONE, root, 'not installed',
-                   'choose torch first, see docs/install.md'
-                   if name == 'torch' else '')
-    found = ', '.join(map(' '.join, owners.items())) or (
-        f'{module.get("version", "")} not by pip'.strip())
+        return 'FAULT' if name in NEEDED else '-', 'not installed', (
+            'choose torch first, see docs/install.md' if name == 'torch'
+            else '')
     faults = [error] if error else []
     if root[:2] == 'mm' and len(owners) > 1:
         faults.append('two owners: uninstall both, then install one')
-    if name == 'torch' and not error:
-        found += f', CUDA {module["cuda"] or "none"}'
-        if module['version'].startswith('1.'):
-            faults.append('mmiformer needs torch >= 2.0: use a new environment')
-    return Row(FAULT, root, '; '.join([found, *faults]), find_cure(
-        facts, name, error)) if faults else Row(OK, root, found)
+    if module.get('version', '').startswith('1.') and name == 'torch':
+        faults.append('mmiformer needs torch >= 2.0: use a new environment')
+    found = ', '.join(map(' '.join, owners.items())) or (
+        f'{module.get("version", "")} not by pip'.strip())
+    return ('FAULT' if faults else 'ok', '; '.join([found, *faults]),
+            find_cure(name, modules, machine) if error else '')
 
 
-def check_gpu(facts: Facts) -> Row:
-    """Whether torch can use what the driver sees."""
-    torch, gpus = facts['modules']['torch'], '; '.join(facts['gpus'])
-    if torch.get('gpu') or not gpus:
-        return Row(OK if torch.get('gpu') else NONE, 'GPU', gpus or 'none')
-    if torch.get('cuda') and facts['hidden'] is None:
-        return Row(FAULT, 'GPU', f'{gpus}; torch for CUDA {torch["cuda"]} '
-                   'cannot use it: check the driver')
-    return Row(NONE, 'GPU', f'{gpus}; not used by torch, '
-               f'CUDA_VISIBLE_DEVICES={facts["hidden"]}')
-
-
-def find_cure(facts: Facts, name: str, error: str) -> str:
+def find_cure(name: str, modules: Dict[str, Dict[str, Any]],
+              machine: str) -> str:
     """The line to type for a known fault; no line moves torch."""
-    modules = facts['modules']
-    torch, mmcv = modules['torch'], modules['mmcv.ops']
-    number, _, device = torch.get('version', '').partition('+')
-    device = device or (f'cu{torch["cuda"]}'.replace('.', '')
-                        if torch.get('cuda') else 'cpu')
+    error, torch = modules[name]['error'], modules['torch'].get('version', '')
+    mmcv = modules['mmcv.ops']
     cap = re.search(r'MMCV==2\.(\d+)', error)
-    cures = {  # mmdet has the first name for the cap, mmseg the second
-        r'MMCV==2\.[1-9]':
-            'sed -i -E "s/^(mmcv_maximum_version|MMCV_MAX) = .*/\\1 = '
-            f'\'2.{cap and int(cap[1]) + 1}.0\'/" {modules[name].get("file")}',
-        "No module named 'pkg_resources'": 'pip install "setuptools<81"',
-        r'libGL\.so': 'apt-get install -y libgl1  # or: pip install --no-deps '
-                      '--force-reinstall opencv-python-headless',
-        r"No module named 'mmcv(\._ext|\.ops)?'|"
-        '^mmcv.*(undefined symbol|DLL load failed|cannot open shared)':
-            find_mmcv(number, device, facts['machine'], mmcv['owners']),
-        'torchvision::': find_torchvision(number, device)}
-    if modules['transformers'].get('version', '') >= '5' and not mmcv['error']:
-        cures['^mmpretrain'] = 'pip install "transformers<5"'
-    return next((line for pattern, line in cures.items() if re.search(
-        pattern, f'{name}: {error}', re.DOTALL)), '')
-
-
-def find_torchvision(torch: str, device: str) -> str:
-    """The line for the torchvision of a build of torch."""
-    build = re.fullmatch(r'2\.(\d+)\.(\d+) (cpu|cu\d+)', f'{torch} {device}')
-    if not build:
-        return ''
-    minor, patch = int(build[1]), int(build[2])
-    return ('pip install --no-deps --force-reinstall torchvision==0.'
-            f'{minor + 15}.{patch + (minor == 0)} --index-url '
-            f'https://download.pytorch.org/whl/{device}')
-
-
-def find_mmcv(torch: str, device: str, machine: str, owners: Facts) -> str:
-    """The line for an mmcv of a build of torch: prebuilt, or from source."""
-    remove = f'pip uninstall -y {" ".join(owners)} && ' if owners else ''
-    fork = 'onedl-mmcv' in owners
-    for pattern, wheel in WHEELS.items():
-        build = re.fullmatch(pattern, f'{torch}+{device}')
-        if build and not fork and machine in ('Linux x86_64', 'Windows AMD64'):
-            return (f'{remove}pip install --no-deps --only-binary mmcv '
-                    + wheel.format(torch, *build.groups()))
-    if not re.match(r'2\.(\d|1[0-3])\.', torch):
-        return ('mmcv does not build with torch >= 2.14, see docs/install.md'
-                if torch.startswith('2.') else '')  # else torch comes first
-    return (f'{remove}pip install "setuptools<81" wheel ninja && pip install '
-            '--no-deps --no-cache-dir --no-build-isolation '
-            + ('onedl-mmcv' if fork else '"mmcv>=2.0.0,<2.2.0"'))
+    if cap:  # mmdet has the first name for it, mmseg the second
+        return ('sed -i -E "s/^(mmcv_maximum_version|MMCV_MAX) = .*/\\1 = '
+                f'\'2.{int(cap[1]) + 1}.0\'/" {modules[name].get("file")}')
+    if "No module named 'pkg_resources'" in error:
+        return 'pip install "setuptools<81"'
+    if 'libGL.so' in error:
+        return ('apt-get install -y libgl1  # or: pip install --no-deps '
+                '--force-reinstall opencv-python-headless')
+    if re.search(r"No module named 'mmcv(\._ext|\.ops)?'|^mmcv.*(undefined "
+                 'symbol|DLL load failed|cannot open shared)',
+                 f'{name}: {error}', re.DOTALL):
+        remove = ' '.join(['pip uninstall -y', *mmcv['owners'], '&& '])
+        for pattern, wheel in WHEELS.items():
+            build = re.fullmatch(pattern, torch)
+            if build and machine in ('Linux x86_64', 'Windows AMD64'):
+                return (remove * bool(mmcv['owners']) +
+                        'pip install --no-deps --only-binary mmcv ' +
+                        wheel.format(torch.split('+')[0], *build.groups()))
+        return (f'no wheel of mmcv fits torch {torch} on {machine}: build it, '
+                'see docs/install.md') if torch else ''
+    build = re.fullmatch(r'2\.(\d+)\.(\d+)\+(cpu|cu\d+)', torch)
+    if 'torchvision::' in error and build:
+        minor, patch = int(build[1]), int(build[2])
+        return ('pip install --no-deps --force-reinstall torchvision==0.'
+                f'{minor + 15}.{patch + (minor == 0)} --index-url '
+                f'https://download.pytorch.org/whl/{build[3]}')
+    if (name == 'mmpretrain.models' and not mmcv['error']
+            and modules['transformers'].get('version', '') >= '5'):
+        return 'pip install "transformers<5"'
+    return ''
 
 
 def main() -> None:
@@ -208,16 +168,24 @@ def main() -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     print('importing each module, half a minute', file=sys.stderr)
-    rows = check(gather())
-    width = max(len(row.name) for row in rows)
-    print(f'|       | {"module":{width}} | found |\n|---|---|---|')
-    for row in rows:
-        found = re.sub(r'[\s|]+', ' ', row.found)[:300]
-        print(f'| {row.mark:5} | {row.name:{width}} | {found} |')
-    for cure in dict.fromkeys(row.cure for row in rows if row.cure):
-        name = next(row.name for row in rows if row.cure == cure)
-        print(f'\nFAULT {name}: {cure}')
-    sys.exit(any(row.mark == FAULT for row in rows))
+    modules = {name: dict(try_import(name), owners=find_owners(name))
+               for name in MODULES}
+    rows = {name: check(name, modules) for name in MODULES}
+    print('|       | module          | found |\n|---|---|---|')
+    for name, (mark, found, _) in rows.items():
+        found = re.sub(r'[\s|]+', ' ', found)[:300]
+        print(f'| {mark:5} | {name.partition(".")[0]:15} | {found} |')
+    print(f'\nPython: {platform.python_version()}, {platform.platform()}')
+    if not modules['mmengine']['error']:
+        print(run_python('-c', COLLECT).stdout)
+    said = {''}
+    for name, (_, _, cure) in rows.items():
+        if cure not in said:
+            said.add(cure)
+            if not find_spec('pip'):
+                cure = cure.replace('pip ', 'uv pip ').replace(' -y mm', ' mm')
+            print(f'\nFAULT {name.partition(".")[0]}: {cure}')
+    sys.exit(any(row[0] == 'FAULT' for row in rows.values()))
 
 
 if __name__ == '__main__':
