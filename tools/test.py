@@ -57,23 +57,18 @@ def draw_into(cfg: Config, folder: str) -> None:
         raise ValueError(f'--show-dir: default_scope is {scope}, not one of '
                          f'{", ".join(DRAWING)}')
     hook_type, visualizer_type = DRAWING[scope]
-    if not cfg.get('default_hooks'):
-        cfg.default_hooks = {}
-    if not cfg.default_hooks.get('visualization'):
-        cfg.default_hooks.visualization = dict(type=hook_type)
-    hook = cfg.default_hooks.visualization
-    if not cfg.get('visualizer'):
-        cfg.visualizer = dict(type=visualizer_type,
-                              vis_backends=[dict(type='LocalVisBackend')])
-    hook.interval = 1
+    hooks = cfg.get('default_hooks') or {}
+    hook = dict(hooks.get('visualization') or dict(type=hook_type), interval=1)
     if scope == 'mmpretrain':
-        hook.enable = True
-        hook.out_dir = folder
-        return
-    hook.draw = True
-    if scope == 'mmdet':
-        hook.test_out_dir = str(Path(folder).absolute())
+        hook.update(enable=True, out_dir=folder)
     else:
+        hook.update(draw=True)
+    if scope == 'mmdet':
+        hook.update(test_out_dir=str(Path(folder).absolute()))
+    cfg.default_hooks = dict(hooks, visualization=hook)
+    cfg.visualizer = cfg.get('visualizer') or dict(
+        type=visualizer_type, vis_backends=[dict(type='LocalVisBackend')])
+    if scope == 'mmseg':
         cfg.visualizer.save_dir = folder
 
 
