@@ -119,7 +119,7 @@ def _run_file(path: str) -> Config:
         while isinstance(cause, (ImportError, SyntaxError)) and (
                 cause.__context__):
             cause = cause.__context__
-        text = cause.args[0] if isinstance(cause, (
+        text = cause.args[0] if cause.args and isinstance(cause, (
             KeyError, SyntaxError)) else cause
         raise ValueError(f'{_find_line(cause) or path}: '
                          f'{type(cause).__name__}: {text}') from error
