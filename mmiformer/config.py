@@ -11,7 +11,6 @@ from typing import Any, Dict, Iterator, List, Optional, Tuple
 from mmengine.config import Config, DictAction
 from mmengine.runner import Runner
 
-from .checkpoint import first_line
 from .zoo import config_path
 
 # What runners and tools read at the top of a config. The rest there are
@@ -48,11 +47,10 @@ def add_cfg_options(parser: argparse.ArgumentParser) -> None:
 class _Options(DictAction):
 
     def __call__(self, parser, namespace, values, option_string=None) -> None:
-        try:
-            super().__call__(parser, namespace, values, option_string)
-        except ValueError:  # no "="
-            parser.error(f'{option_string} {" ".join(values)}: expected '
-                         'KEY=VALUE ...')
+        for value in values:
+            if '=' not in value:
+                parser.error(f'{option_string} {value}: expected KEY=VALUE')
+        super().__call__(parser, namespace, values, option_string)
 
 
 def output_file(text: str) -> Path:
@@ -60,35 +58,21 @@ def output_file(text: str) -> Path:
     an unwritable path fails before the work."""
     path = Path(text)
     try:
-        make_folder(path.parent)
+        path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise argparse.ArgumentTypeError(f'{text}: {error}') from None
-    if path.is_dir():
-        raise argparse.ArgumentTypeError(f'{text} is a folder')
+    if path.is_dir() or not os.access(path.parent, os.W_OK):
+        raise argparse.ArgumentTypeError(f'{text} cannot be written')
     return path
-
-
-def make_folder(path: Path) -> None:
-    """Creates a folder to write to.
-
-    Raises:
-        OSError: It cannot be written.
-    """
-    path.mkdir(parents=True, exist_ok=True)
-    if not os.access(path, os.W_OK):
-        raise PermissionError(f'{path} cannot be written')
-
-
-def require(cfg: Config, *names: str) -> None:
-    """Raises ValueError if a config lacks settings that a tool needs."""
-    if missing := [name for name in names if not cfg.get(name)]:
-        raise ValueError(f'{cfg.filename} has no {", ".join(missing)}')
 
 
 def load_config(path: str, cfg_options: Optional[dict] = None,
                 work_dir: Optional[str] = None,
                 launcher: str = 'none') -> Config:
     """Reads a config and applies the command line to it.
+
+    Modules beside the file can be imported from then on, as ``custom_imports``
+    of configs in a project of one's own need it.
 
     Args:
         path: The config file, or one of ours by its path below ``configs/``,
@@ -101,12 +85,12 @@ def load_config(path: str, cfg_options: Optional[dict] = None,
         launcher: ``none``, ``pytorch``, ``slurm`` or ``mpi``.
 
     Raises:
-        ValueError: There is no such file, an override cannot be applied, or
-            nothing reads it.
+        ValueError: There is no such file, its lines fail, an override cannot
+            be applied, or nothing reads it.
     """
     if not Path(path).is_file():
         path = config_path(str(path))
-    cfg, options = read_config(path), cfg_options or {}
+    cfg, options = _run_file(path), cfg_options or {}
     check_options(cfg, options)
     cfg.launcher = launcher
     try:
@@ -122,28 +106,38 @@ def load_config(path: str, cfg_options: Optional[dict] = None,
     return cfg
 
 
-def read_config(path: str) -> Config:
-    """mmengine's ``Config.fromfile``; modules of ``custom_imports`` may lie
-    beside the file.
-
-    Raises:
-        ValueError: A line of it or of its bases fails.
-    """
+def _run_file(path: str) -> Config:
+    """Reads a config, which is a program and may raise anything."""
     folder = str(Path(path).resolve().parent)
     if folder not in sys.path:
         sys.path.append(folder)
     try:
         return Config.fromfile(path)
-    except Exception as error:  # a config is a program
-        modules = {getattr(module, '__file__', None)
-                   for module in {*sys.modules.values()}}
-        place = [str(path), getattr(error, 'lineno', None)]
-        for frame in traceback.extract_tb(error.__traceback__):
-            if frame.filename not in modules and Path(frame.filename).is_file():
-                place = [frame.filename, frame.lineno]
-        cause = error.__cause__ or error
-        raise ValueError(', line '.join(str(x) for x in place if x) + (
-            f': {type(cause).__name__}: {first_line(cause)}')) from error
+    except Exception as error:
+        cause: BaseException = error
+        # mmengine puts other errors of these two types around the first.
+        while isinstance(cause, (ImportError, SyntaxError)) and (
+                cause.__context__):
+            cause = cause.__context__
+        text = cause.args[0] if cause.args and isinstance(cause, (
+            KeyError, SyntaxError)) else cause
+        raise ValueError(f'{_find_line(cause) or path}: '
+                         f'{type(cause).__name__}: {text}') from error
+
+
+def _find_line(error: BaseException) -> str:
+    """File and line of a config, or of a module that it imports, which have
+    raised an error; empty if they have not."""
+    frames = [*traceback.walk_tb(error.__traceback__)]
+    lines = [(frame.f_code.co_filename, line) for frame, line in frames
+             if frame.f_code.co_name == '<module>']
+    if isinstance(error, SyntaxError):
+        lines = [(error.filename, error.lineno)]
+        if error.filename == '<unknown>':  # but to mmengine's functions
+            lines = [(frame.f_locals['filename'], error.lineno)
+                     for frame, _ in frames[:-1]
+                     if 'filename' in frame.f_locals]
+    return '{}, line {}'.format(*lines[-1]) if lines and lines[-1][0] else ''
 
 
 def check_options(cfg: Config, options: Dict[str, Any]) -> None:

@@ -106,11 +106,11 @@ def refusal(tool, *arguments):
     with contextlib.redirect_stderr(stderr), (
             pytest.raises(SystemExit)) as exit:
         run_tool(tool, *arguments)
-    code = exit.value.code
-    line = code if isinstance(code, str) else (
-        stderr.getvalue().strip().splitlines()[-1])
-    assert 'error: ' in line
-    return line
+    if isinstance(exit.value.code, str):
+        return exit.value.code
+    _, error, text = stderr.getvalue().partition('error: ')
+    assert error and 'Traceback' not in text
+    return error + text.strip()
 
 
 # A test is skipped for one of these reasons, or else it fails: a version, a

@@ -9,8 +9,8 @@ graphlib = pytest.importorskip('graphlib', reason='needs Python 3.9')
 # A room imports rooms of a lower number, or itself. The package itself only
 # names what its rooms have. The kit could serve any OpenMMLab project.
 LEVELS = dict(version=0, registry=0, unpickler=0, zoo=0, compat=1,
-              checkpoint=2, config=3, kit=4, backbone=4, paper=5,
-              __main__=6, tools=6, mmiformer=9)
+              checkpoint=2, config=2, front=3, kit=3, backbone=3, paper=4,
+              __main__=5, tools=5, mmiformer=9)
 BORDER = 'backbone', 'paper', 'registry'
 OUTSIDE = {'tests', 'benchmarks', 'demo', 'conftest', 'reference',
            'shapes', 'nuclei', 'drawing'}

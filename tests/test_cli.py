@@ -1,4 +1,5 @@
 """The command mmiformer."""
+import subprocess
 import sys
 
 import pytest
@@ -11,23 +12,24 @@ def run(monkeypatch, *words):
     mmiformer_cli.main()
 
 
-def test_every_tool_has_a_word(monkeypatch, capsys):
-    run(monkeypatch)
-    words = capsys.readouterr().out
+def test_every_tool_has_a_word():
+    """In a moment: nothing heavy is imported."""
+    words = subprocess.check_output([sys.executable, '-c', (
+        'import sys, mmiformer_cli; sys.argv = [""]; mmiformer_cli.main(); '
+        'assert not {"torch", "mmengine", "mmiformer"} & {*sys.modules}')],
+        text=True)
     for word in ('train', 'test', 'predict', 'check', 'flops', 'reproduce',
                  'spectrum', 'cam'):
         assert f'\n  {word} ' in words
-    assert 'get_flops' not in words
-    assert 'nuclei' not in words and 'dataset_converters' not in words
+    assert 'get_flops' not in words and 'nuclei' not in words
 
 
 def test_a_word_is_its_tool(monkeypatch, capsys):
     with pytest.raises(SystemExit) as ended:
         run(monkeypatch, 'flops', '--help')
-    assert ended.value.code == 0
     printed = capsys.readouterr().out
+    assert ended.value.code == 0 and '--shape' in printed
     assert printed.startswith('usage: mmiformer flops [-h]')
-    assert '--shape' in printed
 
 
 def test_the_exit_status_is_the_tools(monkeypatch, tmp_path):

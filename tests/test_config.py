@@ -92,15 +92,6 @@ def find_keys(message):
         '?').split(', ')))
 
 
-def test_variables_of_a_frameworks_base(configs):
-    with pytest.raises(ValueError, match='data_root') as error:
-        load_config(configs / 'mask_rcnn/iformer_s_1x.py',
-                    dict(data_root='mine'))
-    assert find_keys(str(error.value)) == tuple(
-        f'{split}_dataloader.dataset.data_root'
-        for split in ('train', 'val', 'test'))
-
-
 def test_a_data_preprocessor_that_the_runner_hands_to_the_model(tmp_path):
     (tmp_path / 'own.py').write_text(
         "model, data_preprocessor = dict(type='Net'), dict(size=8)\n")
@@ -122,6 +113,8 @@ def test_pure_python(tmp_path):
 
 @pytest.mark.parametrize('option, meant', [
     ('optim_wraper.x', ('optim_wrapper', )), ('frobnicate', ()),
+    ('data_root', tuple(f'{split}_dataloader.dataset.data_root'
+                        for split in ('train', 'val', 'test'))),
     ('data_rot', ('data_root', )), ('with_mask', (
         'train_dataloader.dataset.pipeline.1.with_mask',
         'val_dataloader.dataset.pipeline.2.with_mask',
@@ -130,10 +123,7 @@ def test_what_nothing_reads_is_refused(option, meant, configs):
     with pytest.raises(ValueError, match=f'--cfg-options {option}') as error:
         load_config(configs / 'mask_rcnn/iformer_s_1x.py', {option: 1})
     assert find_keys(str(error.value)) == meant
-
-
-def test_an_index_that_a_list_does_not_have(configs):
-    with pytest.raises(ValueError, match='9'):
+    with pytest.raises(ValueError, match='9'):  # an index past a list's end
         load_config(configs / 'mask_rcnn/iformer_s_1x.py',
                     {'train_dataloader.dataset.pipeline.9.scale': 4})
 

@@ -188,6 +188,28 @@ def test_a_checkpoint_of_another_head_is_refused(small, tmp_path):
     assert 'decode_head' in output and len(output) < 1000
 
 
+class Hostile:
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path), )
+
+
+@pytest.mark.parametrize('tool', ['test.py', 'spectrum.py'])
+def test_a_hostile_checkpoint_is_refused(tool, small, tmp_path):
+    """In a line, and nothing in it is run."""
+    path = tmp_path / 'hostile.pth'
+    torch.save(dict(state_dict=dict(a=Hostile(tmp_path / 'made'))), path)
+    image = next((ROOT / 'docs').rglob('*.png'))
+    more = dict(test=['--work-dir', tmp_path], spectrum=[
+        '--images', image, '--out', tmp_path / 'a.png'])[tool[:-3]]
+    output = refusal(tool, small['seg'], path, *more)
+    assert str(path) in output and 'mkdir' in output and '\n' not in output
+    assert not (tmp_path / 'made').exists()
+
+
 @pytest.mark.parametrize('lacks', [False, True])
 def test_a_checkpoint_may_have_more_but_not_less(lacks, small, tmp_path):
     checkpoint = read_checkpoint(str(small['seg_weights']))

@@ -18,7 +18,7 @@ from pathlib import Path
 import cv2
 
 from mmiformer.config import load_config
-from mmiformer.kit.front import run_tool
+from mmiformer.front import new_parser, run
 from mmiformer.kit.inference import load_model, read_image, read_meta
 from mmiformer.paper import look, pictures
 from mmiformer.paper.cam import LAST_MAP, METHODS, explain, find_method
@@ -26,9 +26,7 @@ from mmiformer.paper.layer_maps import LAYOUTS, suggest
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = new_parser(__doc__)
     look.add_model_arguments(parser)
     parser.add_argument('--category', help='the name of a class; default: '
                         'the top prediction of each model')
@@ -47,21 +45,19 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
-def main() -> None:
-    args = parse_args()
-    rows = [[] for _ in args.images]
+def main(args: argparse.Namespace) -> None:
     find_method(args.method or 'gradcam')
+    rows = [[] for _ in args.images]
     for (path, checkpoint), layer in zip(args.models, args.layer):
         cfg, category = load_config(path), None
         classes = read_meta(cfg)['classes']
         if args.category:  # ImageNet's are several with commas
             category = next((number for number, name in enumerate(classes)
-                             if args.category in (name, *name.split(', '))
-                             ), None)
+                             if args.category in (name, *name.split(', '))),
+                            None)
             if category is None:
                 raise ValueError(f'--category {args.category}: unknown to '
-                                 f'{path}, '
-                                 f'{suggest(args.category, classes)}')
+                                 f'{path}, {suggest(args.category, classes)}')
         model = load_model(cfg, checkpoint)
         for row, image in zip(rows, args.images):
             shown, data = read_image(cfg, model, str(image))
@@ -77,4 +73,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    run_tool(main)
+    run(main, parse_args())

@@ -15,16 +15,14 @@ from typing import Iterable
 from mmengine.utils import track_iter_progress
 
 from mmiformer.config import add_cfg_options, load_config, output_file
+from mmiformer.front import new_parser, run
 from mmiformer.kit.checks import check_data
-from mmiformer.kit.front import run_tool
 
 SPLITS = ('train', 'val', 'test')
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = new_parser(__doc__)
     parser.add_argument('config')
     parser.add_argument(
         '--out', type=output_file, help='JSON file for the report with every '
@@ -43,8 +41,7 @@ def show(items: Iterable, label: str, total: int) -> Iterable:
             if sys.stderr.isatty() else items)
 
 
-def main() -> None:
-    args = parse_args()
+def main(args: argparse.Namespace) -> None:
     cfg = load_config(args.config, args.cfg_options)
     splits = [split for split in SPLITS if cfg.get(f'{split}_dataloader')]
     if 'val' in splits and cfg.get('test_dataloader') == cfg.val_dataloader:
@@ -58,4 +55,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    run_tool(main, quiet=False)
+    run(main, parse_args())

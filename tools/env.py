@@ -1,4 +1,4 @@
-"""Checks the environment: versions, imports, the GPU.
+"""Checks the environment: versions, imports, known faults.
 
     tools/env.py
 
@@ -15,11 +15,13 @@ import subprocess
 import sys
 import traceback
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any, Dict, List, Tuple
+from importlib.util import find_spec
+from typing import Any, Dict, Tuple
 
 MODULES = {  # what is imported: `import mmdet` alone imports no model
     'torch': ['torch'], 'torchvision': ['torchvision'], 'numpy': ['numpy'],
-    'cv2': ['opencv-python', 'opencv-python-headless'],
+    'cv2': ['opencv-python', 'opencv-python-headless',
+            'opencv-contrib-python', 'opencv-contrib-python-headless'],
     'mmengine': ['mmengine', 'mmengine-lite', 'onedl-mmengine'],
     'mmcv.ops': ['mmcv', 'mmcv-lite', 'mmcv-full', 'onedl-mmcv'],
     'mmdet.models': ['mmdet', 'onedl-mmdetection'],
@@ -37,37 +39,44 @@ WHEELS = {  # the mmcv that is prebuilt for a build of torch
     r'(2\.[2-4])\.\d+\+(cpu|cu118|cu121)': f'mmcv==2.2.0 {UPSTREAM}',
     r'(2\.[2-8])\.\d+\+(cpu|cu\d+)': COMMUNITY.format(''),
     r'(2\.9|2\.1[0-3])\.\d+\+(cpu|cu\d+)': COMMUNITY.format('a8073c7')}
-# Known faults in "module: error", and the line to type; none moves torch.
-CURES = {
-    r'MMCV==2\.[1-9]': 'sed -i -E "s/^(mmcv_maximum_version|MMCV_MAX) = .*/'
-                       '\\1 = \'2.3.0\'/" {file}',
-    "No module named 'pkg_resources'": 'pip install "setuptools<81"',
-    r'libGL\.so': 'apt-get install -y libgl1',
-    r"No module named 'mmcv(\._ext|\.ops)?'|"
-    '^mmcv.*(undefined symbol|DLL load failed|cannot open shared)': '{mmcv}',
-    'torchvision::': 'pip install --no-deps --force-reinstall '
-                     '"torchvision==0.{minor}.*" --index-url '
-                     'https://download.pytorch.org/whl/{device}',
-    '^mmpretrain.*NoneType takes no arguments':
-        'pip install "transformers<5"',
-    "^torch: .*No module named 'torch'": 'choose torch first, see '
-                                         'docs/install.md'}
 CHILD, ANSWER, TIMEOUT = '--import', '@env ', 180
-OK, NONE, FAULT = 'ok', '-', 'FAULT'
-Facts = Dict[str, Dict[str, Any]]
-Row = Tuple[str, str, str, str]  # mark, name, what was found, line to type
+MACHINE = f'{platform.system()} {platform.machine()}'
+COLLECT = '''
+from mmengine.utils.dl_utils import collect_env
+for name, value in collect_env().items():
+    if name != "Python" and "\\n" not in str(value):
+        print(f"{name}: {value}")
+'''
+
+
+def run_python(*arguments: str) -> 'subprocess.CompletedProcess[str]':
+    return subprocess.run(
+        [sys.executable, '-W', 'ignore', *arguments], errors='replace',
+        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+        timeout=TIMEOUT)
+
+
+def try_import(name: str) -> Dict[str, Any]:
+    """The answer of :func:`probe`, or that there was none."""
+    try:
+        child = run_python(__file__, CHILD, name)
+    except subprocess.TimeoutExpired:
+        return dict(error=f'not imported in {TIMEOUT} s')
+    answer = re.search(f'^{ANSWER}(.*)', child.stdout, re.MULTILINE)
+    return json.loads(answer[1]) if answer else dict(
+        error=f'crashed, status {child.returncode}')
 
 
 def probe(name: str) -> None:
     """Imports a module; prints its version, or the error and its file."""
-    facts: Dict[str, Any] = dict(error='')
+    facts = dict(error='')
     try:
         module = importlib.import_module(name)
         facts['version'] = sys.modules[name.partition('.')[0]].__version__
-        if name == 'torch':
-            facts.update(cuda=module.version.cuda, gpu=(
-                module.cuda.get_device_name() if module.cuda.is_available()
-                else ''))
+        if name == 'torch' and '+' not in facts['version']:
+            cuda = module.version.cuda  # conda's builds do not say it
+            facts['version'] += '+cu' + cuda.replace('.', '') if cuda else (
+                '+cpu')
         if name == 'mmengine':  # `_base_ = 'mmdet::...'` does the same
             module.utils.is_installed('numpy')
     except BaseException as error:  # some exit
@@ -76,81 +85,82 @@ def probe(name: str) -> None:
     print(f'\n{ANSWER}{json.dumps(facts)}', flush=True)
 
 
-def look_at(name: str) -> Dict[str, Any]:
-    """What :func:`probe` prints, and the distributions of a module."""
+def find_owners(name: str) -> Dict[str, str]:
+    """The versions of the installed distributions that ship a module."""
     owners = {}
     for owner in MODULES[name]:
         try:
             owners[owner] = version(owner)
         except PackageNotFoundError:
             continue
-    try:
-        child = subprocess.run(
-            [sys.executable, '-W', 'ignore', __file__, CHILD, name],
-            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-            errors='replace', timeout=TIMEOUT)
-    except subprocess.TimeoutExpired:
-        return dict(owners=owners, error=f'not imported in {TIMEOUT} s')
-    answer = re.search(f'^{ANSWER}(.*)', child.stdout, re.MULTILINE)
-    return dict(json.loads(answer[1]) if answer else dict(
-        error=f'crashed, status {child.returncode}'), owners=owners)
+    return owners
 
 
-def check(facts: Facts) -> List[Row]:
-    """The rows of the table."""
-    rows = []
-    for name, module in facts.items():
-        root, owners = name.partition('.')[0], module['owners']
-        faults = [module['error']] if module['error'] else []
-        if not owners and module['error'].endswith(f"named '{root}'"):
-            mark, found = FAULT if name in NEEDED else NONE, 'not installed'
-        else:
-            found = ', '.join(map(' '.join, owners.items())) or (
-                f'{module.get("version", "")} not by pip'.strip())
-            if root[:2] == 'mm' and len(owners) > 1:
-                faults.append('two owners: uninstall both, install one')
-            if name == 'torch' and module.get('version', '')[:2] == '1.':
-                faults.append('mmiformer needs torch >= 2.0')
-            mark, found = FAULT if faults else OK, '; '.join([found, *faults])
-        cure = find_cure(facts, name) if mark == FAULT else ''
-        rows.append((mark, root, found, cure))
-    torch = facts['torch']
-    return [*rows, (OK if torch.get('gpu') else NONE, 'GPU', (
-        f'{torch.get("gpu") or "none that torch can use"}, CUDA '
-        f'{torch.get("cuda") or "none"}'), '')]
+def check(name: str, modules: Dict[str, Dict[str, Any]],
+          machine: str = MACHINE) -> Tuple[str, ...]:
+    """Whether a module can be imported and has one owner.
+
+    Args:
+        name: Of :data:`MODULES`.
+        modules: By name, what :func:`probe` answers, with ``owners``.
+
+    Returns:
+        A mark, what was found, and what to type if the fault is known.
+    """
+    module, root = modules[name], name.partition('.')[0]
+    error, owners = module['error'], module['owners']
+    if not owners and error == (
+            f"ModuleNotFoundError: No module named '{root}'"):
+        return 'FAULT' if name in NEEDED else '-', 'not installed', (
+            'choose torch first, see docs/install.md' if name == 'torch'
+            else '')
+    faults = [error] if error else []
+    if root[:2] == 'mm' and len(owners) > 1:
+        faults.append('two owners: uninstall both, then install one')
+    if module.get('version', '').startswith('1.') and name == 'torch':
+        faults.append('mmiformer needs torch >= 2.0: use a new environment')
+    found = ', '.join(map(' '.join, owners.items())) or (
+        f'{module.get("version", "")} not by pip'.strip())
+    return ('FAULT' if faults else 'ok', '; '.join([found, *faults]),
+            find_cure(name, modules, machine) if error else '')
 
 
-def find_cure(facts: Facts, name: str) -> str:
-    """The line to type for a known fault; empty for others."""
-    torch, mmcv = facts['torch'], facts['mmcv.ops']
-    number, _, device = torch.get('version', '').partition('+')
-    device = device or (f'cu{torch["cuda"]}'.replace('.', '')
-                        if torch.get('cuda') else 'cpu')
-    minor = re.match(r'2\.(\d+)', number)
-    for pattern, line in CURES.items():
-        if re.search(pattern, f'{name}: {facts[name]["error"]}', re.DOTALL):
-            return line.format(
-                file=facts[name].get('file'), device=device,
-                minor=int(minor[1]) + 15 if minor else '*',
-                mmcv=find_mmcv(number, device, mmcv['owners']))
+def find_cure(name: str, modules: Dict[str, Dict[str, Any]],
+              machine: str) -> str:
+    """The line to type for a known fault; no line moves torch."""
+    error, torch = modules[name]['error'], modules['torch'].get('version', '')
+    mmcv = modules['mmcv.ops']
+    cap = re.search(r'MMCV==2\.(\d+)', error)
+    if cap:  # mmdet has the first name for it, mmseg the second
+        return ('sed -i -E "s/^(mmcv_maximum_version|MMCV_MAX) = .*/\\1 = '
+                f'\'2.{int(cap[1]) + 1}.0\'/" {modules[name].get("file")}')
+    if "No module named 'pkg_resources'" in error:
+        return 'pip install "setuptools<81"'
+    if 'libGL.so' in error:
+        return ('apt-get install -y libgl1  # or: pip install --no-deps '
+                '--force-reinstall opencv-python-headless')
+    if re.search(r"No module named 'mmcv(\._ext|\.ops)?'|^mmcv.*(undefined "
+                 'symbol|DLL load failed|cannot open shared)',
+                 f'{name}: {error}', re.DOTALL):
+        remove = ' '.join(['pip uninstall -y', *mmcv['owners'], '&& '])
+        for pattern, wheel in WHEELS.items():
+            build = re.fullmatch(pattern, torch)
+            if build and machine in ('Linux x86_64', 'Windows AMD64'):
+                return (remove * bool(mmcv['owners']) +
+                        'pip install --no-deps --only-binary mmcv ' +
+                        wheel.format(torch.split('+')[0], *build.groups()))
+        return (f'no wheel of mmcv fits torch {torch} on {machine}: build it, '
+                'see docs/install.md') if torch else ''
+    build = re.fullmatch(r'2\.(\d+)\.(\d+)\+(cpu|cu\d+)', torch)
+    if 'torchvision::' in error and build:
+        minor, patch = int(build[1]), int(build[2])
+        return ('pip install --no-deps --force-reinstall torchvision==0.'
+                f'{minor + 15}.{patch + (minor == 0)} --index-url '
+                f'https://download.pytorch.org/whl/{build[3]}')
+    if (name == 'mmpretrain.models' and not mmcv['error']
+            and modules['transformers'].get('version', '') >= '5'):
+        return 'pip install "transformers<5"'
     return ''
-
-
-def find_mmcv(torch: str, device: str, owners: Dict[str, str]) -> str:
-    """The line for an mmcv of a build of torch: prebuilt, or from source."""
-    remove = f'pip uninstall -y {" ".join(owners)} && ' if owners else ''
-    fork = 'onedl-mmcv' in owners
-    for pattern, wheel in WHEELS.items():
-        build = re.fullmatch(pattern, f'{torch}+{device}')
-        if build and not fork and platform.machine() in ('x86_64', 'AMD64'):
-            return (f'{remove}pip install --no-deps --only-binary mmcv '
-                    + wheel.format(torch, *build.groups()))
-    if not re.match(r'2\.(\d|1[0-3])\.', torch):
-        return ('mmcv does not build with torch >= 2.14, see docs/install.md'
-                if torch.startswith('2.') else '')  # else torch comes first
-    return (f'{remove}pip install "setuptools<81" wheel ninja && pip install '
-            '--no-deps --no-cache-dir --no-build-isolation '
-            + ('onedl-mmcv' if fork else '"mmcv>=2.0.0,<2.2.0"'))
 
 
 def main() -> None:
@@ -158,17 +168,24 @@ def main() -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     print('importing each module, half a minute', file=sys.stderr)
-    rows = [(OK, 'Python', f'{platform.python_version()}, '
-             f'{platform.platform()}', ''),
-            *check({name: look_at(name) for name in MODULES})]
-    print(f'|       | {"module":15} | found |\n|---|---|---|')
-    for mark, name, found, _ in rows:
+    modules = {name: dict(try_import(name), owners=find_owners(name))
+               for name in MODULES}
+    rows = {name: check(name, modules) for name in MODULES}
+    print('|       | module          | found |\n|---|---|---|')
+    for name, (mark, found, _) in rows.items():
         found = re.sub(r'[\s|]+', ' ', found)[:300]
-        print(f'| {mark:5} | {name:15} | {found} |')
-    for cure in dict.fromkeys(cure for *_, cure in rows if cure):
-        name = next(name for _, name, _, line in rows if line == cure)
-        print(f'\nFAULT {name}: {cure}')
-    sys.exit(any(mark == FAULT for mark, *_ in rows))
+        print(f'| {mark:5} | {name.partition(".")[0]:15} | {found} |')
+    print(f'\nPython: {platform.python_version()}, {platform.platform()}')
+    if not modules['mmengine']['error']:
+        print(run_python('-c', COLLECT).stdout)
+    said = {''}
+    for name, (_, _, cure) in rows.items():
+        if cure not in said:
+            said.add(cure)
+            if not find_spec('pip'):
+                cure = cure.replace('pip ', 'uv pip ').replace(' -y mm', ' mm')
+            print(f'\nFAULT {name.partition(".")[0]}: {cure}')
+    sys.exit(any(row[0] == 'FAULT' for row in rows.values()))
 
 
 if __name__ == '__main__':

@@ -12,14 +12,12 @@ import logging
 import time
 
 from mmiformer.config import add_cfg_options, load_config, output_file
+from mmiformer.front import new_parser, run
 from mmiformer.kit.export import OPSET, export
-from mmiformer.kit.front import run_tool
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = new_parser(__doc__)
     parser.add_argument('config')
     parser.add_argument('checkpoint')
     parser.add_argument('--out', type=output_file, required=True,
@@ -40,13 +38,12 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
-def main() -> None:
-    args = parse_args()
+def main(args: argparse.Namespace) -> None:
     start = time.time()
     logging.getLogger('onnxscript').setLevel(logging.ERROR)
     worst = export(
-        load_config(args.config, args.cfg_options), args.checkpoint,
-        args.out, args.size, args.dynamic, args.part, args.opset,
+        load_config(args.config, args.cfg_options), args.checkpoint, args.out,
+        args.size, args.dynamic, args.part, args.opset,
         report=lambda line: print(line, flush=True))
     print(f'written: {args.out}, {args.out.stat().st_size / 2 ** 20:.1f} MiB, '
           f'largest difference {worst:.1e} of a deviation, '
@@ -54,4 +51,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    run_tool(main)
+    run(main, parse_args(), logging.WARNING)

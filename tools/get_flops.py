@@ -13,7 +13,7 @@ from pathlib import Path
 from mmengine.registry import MODELS, DefaultScope
 
 from mmiformer.config import add_cfg_options, load_config
-from mmiformer.kit.front import run_tool
+from mmiformer.front import new_parser, run
 from mmiformer.paper import count
 from mmiformer.paper.paper import SHAPES, TABLES, find_row
 from mmiformer.paper.peers import build_row
@@ -27,9 +27,7 @@ TITLES = ('', 'params M', 'published', 'FLOPs G', 'published',
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = new_parser(__doc__)
     parser.add_argument('config', nargs='?')
     parser.add_argument('--shape', type=int, nargs=2, metavar=('H', 'W'),
                         help="by default that of the paper's table, for a "
@@ -62,8 +60,7 @@ def show(name: str, published, result) -> None:
     print(line, flush=True)
 
 
-def main() -> None:
-    args = parse_args()
+def main(args: argparse.Namespace) -> None:
     start = time.time()
     cfg = load_config(str(args.config or CONFIGS / TABLE_CONFIGS[args.table]),
                       args.cfg_options)
@@ -88,4 +85,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    run_tool(main)
+    run(main, parse_args())

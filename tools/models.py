@@ -11,22 +11,19 @@ import argparse
 from difflib import get_close_matches
 
 from mmiformer import list_models
-from mmiformer.kit.front import run_tool
+from mmiformer.front import new_parser, run
 
 TITLES = ('config', 'task', 'data', 'params M', 'published', 'weights')
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = new_parser(__doc__)
     parser.add_argument('pattern', nargs='?', default='*',
                         help="of names, with * and ?: '*iformer_s*'")
     return parser.parse_args()
 
 
-def main() -> None:
-    args = parse_args()
+def main(args: argparse.Namespace) -> None:
     models = list_models(args.pattern)
     if not models:
         names = [model.name for model in list_models()]
@@ -42,4 +39,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    run_tool(main)
+    run(main, parse_args())

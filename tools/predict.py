@@ -11,19 +11,18 @@ The exit status is the number of files that failed, or 130 after Ctrl-C.
 import argparse
 import sys
 import time
+import traceback
 from pathlib import Path
 
 from tqdm import tqdm
 
 from mmiformer.config import add_cfg_options
-from mmiformer.kit.front import run_tool
+from mmiformer.front import new_parser, run
 from mmiformer.kit.predict import find_sources, load_predictor
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = new_parser(__doc__)
     parser.add_argument('config', help='a config, or an exported .onnx file')
     parser.add_argument('inputs', nargs='+', metavar='[CHECKPOINT] INPUT',
                         help="the config's weights, then what to predict")
@@ -47,8 +46,7 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
-def main() -> None:
-    args = parse_args()
+def main(args: argparse.Namespace) -> None:
     sources = find_sources(args.inputs, args.out)
     if not sources:
         raise ValueError(f'no image and no video in {", ".join(args.inputs)}')
@@ -66,6 +64,8 @@ def main() -> None:
                 reason = (str(error).splitlines() or [''])[0]
                 tqdm.write(f'error: {path}: {type(error).__name__}: '
                            f'{reason}', file=sys.stderr)
+                if args.debug:
+                    traceback.print_exc()
                 failed += 1
                 continue
             tqdm.write(f'{path} {found}, {time.time() - start:.2f} s')
@@ -79,4 +79,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    run_tool(main)
+    run(main, parse_args())

@@ -11,18 +11,20 @@ import shlex
 import signal
 import subprocess
 import sys
-import traceback
-import warnings
 from pathlib import Path
 from typing import List
 
+from mmengine.config import Config
+
 from mmiformer.config import add_cfg_options, load_config
+from mmiformer.front import new_parser, run
 from mmiformer.paper.curves import METRIC
 from mmiformer.paper.logs import find_metrics, last_metrics
-from mmiformer.paper.targets import TARGETS
+from mmiformer.paper.targets import TARGETS, Target
 from mmiformer.paper.verdict import describe_progress, judge
 
 TOOLS = Path(__file__).resolve().parent
+STATUS = 2  # of what is no verdict
 
 
 def parse_args() -> argparse.Namespace:
@@ -30,32 +32,28 @@ def parse_args() -> argparse.Namespace:
         f'{metric} {value}' for metric, value in target.expected.items())
         + f' ({target.source})' + (target.note and f'; {target.note}')
         for name, target in TARGETS.items())
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=f'rows:\n{rows}',
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = new_parser(__doc__)
+    parser.epilog = f'rows:\n{rows}'
     parser.add_argument('row', choices=TARGETS, metavar='ROW',
                         help='see below')
     parser.add_argument('--checkpoint', help='test this one, train nothing')
     parser.add_argument('--dry-run', action='store_true',
                         help='print the commands only')
     parser.add_argument(
-        '--work-dir', type=Path, help='for logs and checkpoints; by default '
-        'work_dirs/reproduce/ and the row')
+        '--work-dir', type=Path, default=Path('work_dirs', 'reproduce'),
+        help='for logs and checkpoints, in a folder of the row (default: '
+        '%(default)s)')
     parser.add_argument('--cfg-options', nargs='+', default=[],
                         metavar='KEY=VALUE', help='override settings')
-    args = parser.parse_args()
-    args.work_dir = args.work_dir or Path('work_dirs', 'reproduce', args.row)
-    return args
+    return parser.parse_args()
 
 
-def parse_options(options: List[str]) -> dict:
-    """Reads ``KEY=VALUE`` strings as the two commands do."""
-    for option in options:
-        if '=' not in option:
-            raise ValueError(f'--cfg-options {option}: expected KEY=VALUE')
+def read_settings(config: str, options: List[str]) -> Config:
+    """The config as the two commands read it, with their overrides."""
     parser = argparse.ArgumentParser()
     add_cfg_options(parser)
-    return parser.parse_args(['--cfg-options', *options]).cfg_options
+    return load_config(config, parser.parse_args(
+        ['--cfg-options', *options]).cfg_options)
 
 
 def call(command: List[str]) -> None:
@@ -63,7 +61,7 @@ def call(command: List[str]) -> None:
     and may save before it ends.
 
     Raises:
-        subprocess.CalledProcessError: It failed.
+        RuntimeError: It failed.
     """
     process = subprocess.Popen(command)
     try:
@@ -72,33 +70,42 @@ def call(command: List[str]) -> None:
         process.terminate()  # does nothing if it has ended
         process.wait()
     if process.returncode:
-        raise subprocess.CalledProcessError(process.returncode, command)
+        raise RuntimeError(
+            f'this failed, see above:\n  {shlex.join(command)}\nfix the cause, '
+            'and run the same command again to resume')
+
+
+def choose_checkpoint(target: Target, train_dir: Path, last: Path) -> Path:
+    """The best epoch, as the authors chose theirs; or the last checkpoint."""
+    if not target.curve:
+        return last
+    best = train_dir / f'best_{METRIC.replace("/", "_")}_epoch_*.pth'
+    # A training that was killed between two files leaves both.
+    return max(train_dir.glob(best.name), default=best,
+               key=lambda path: path.stat().st_mtime)
 
 
 def reproduce(args: argparse.Namespace) -> int:
     """Prints the plan, follows it, and returns the exit status."""
     target = TARGETS[args.row].for_checkpoint(args.checkpoint)
-    train_dir, test_dir = args.work_dir / 'train', args.work_dir / 'test'
+    train_dir, test_dir = (args.work_dir / args.row / part
+                           for part in ('train', 'test'))
     config = str(TOOLS.parent / 'configs' / target.config)
-    options = [f'randomness.seed={target.seed}', *target.options,
-               *args.cfg_options]
-    cfg = load_config(config, parse_options(options))
-    train = [sys.executable, str(TOOLS / 'train.py'), config, '--work-dir',
-             str(train_dir), '--resume', '--cfg-options', *options]
+    options = [f'randomness.seed={target.seed}', *(
+        option.format(work_dir=args.work_dir) for option in target.options),
+        *args.cfg_options]
+    cfg = read_settings(config, options)
     loop, batch = cfg.train_cfg, cfg.train_dataloader.batch_size
+    base = cfg.auto_scale_lr.base_batch_size
     last = train_dir / (f'epoch_{loop.max_epochs}.pth' if 'max_epochs' in loop
                         else f'iter_{loop.max_iters}.pth')
     trains = not args.checkpoint and not last.is_file()
+    train = [sys.executable, str(TOOLS / 'train.py'), config, '--work-dir',
+             str(train_dir), '--resume', *['--auto-scale-lr'] * (batch != base),
+             '--cfg-options', *options]
 
     def test() -> List[str]:
-        """The test of what was given, of the best epoch, as the authors chose
-        theirs, or of the last checkpoint."""
-        tested = args.checkpoint or last
-        if target.curve and not args.checkpoint:
-            tested = train_dir / f'best_{METRIC.replace("/", "_")}_epoch_*.pth'
-            # A training that was killed between two files leaves both.
-            tested = max(train_dir.glob(tested.name), default=tested,
-                         key=lambda path: path.stat().st_mtime)
+        tested = args.checkpoint or choose_checkpoint(target, train_dir, last)
         return [sys.executable, str(TOOLS / 'test.py'), config, str(tested),
                 '--work-dir', str(test_dir), '--cfg-options', *options]
 
@@ -107,8 +114,7 @@ def reproduce(args: argparse.Namespace) -> int:
     for metric, value in target.expected.items():
         print(f'expected ({target.source}): {metric} {value} points, less at '
               f'most {target.tolerance:g}')
-    if trains and batch != (base := cfg.auto_scale_lr.base_batch_size):
-        train.insert(6, '--auto-scale-lr')
+    if trains and batch != base:
         print(f'warning: {batch} images per iteration instead of {base}: the '
               f'learning rate is scaled by {batch / base:g}' + (
                   f', and {batch / base:.0%} of the images are seen'
@@ -134,26 +140,9 @@ def reproduce(args: argparse.Namespace) -> int:
     return int(not all(verdict.passed for verdict in verdicts))
 
 
-def main() -> int:
-    warnings.filterwarnings('ignore')  # they are of the packages around us
-    try:
-        return reproduce(parse_args())
-    except (ValueError, FileNotFoundError) as error:
-        print(f'error: {error}', file=sys.stderr)
-    except subprocess.CalledProcessError as error:
-        print(f'error: this failed, see above:\n  {shlex.join(error.cmd)}\n'
-              'fix the cause, and run the same command again to resume',
-              file=sys.stderr)
-    return 2
-
-
 if __name__ == '__main__':
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(2))
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(STATUS))
     try:
-        status = main()
+        sys.exit(run(reproduce, parse_args(), status=STATUS))
     except KeyboardInterrupt:
-        status = 2
-    except Exception:
-        traceback.print_exc()
-        status = 2  # 1 would be a verdict
-    sys.exit(status)
+        sys.exit(STATUS)

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from mmiformer.backbone import IFormer
 from mmiformer.config import load_config
-from mmiformer.kit.front import run_tool
+from mmiformer.front import new_parser, run
 from mmiformer.kit.inference import load_model
 from mmiformer.paper import look, pictures
 from mmiformer.paper.layer_maps import LAYOUTS
@@ -31,9 +31,7 @@ PAPERS_LAYERS = (6, 12, 18)
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = new_parser(__doc__)
     look.add_model_arguments(parser)
     parser.add_argument('--size', type=int, nargs=2, default=(224, 224),
                         metavar=('H', 'W'), help='that images are resized to; '
@@ -89,12 +87,11 @@ def find_spectra(args: argparse.Namespace) -> Dict[str, Tensor]:
     return spectra
 
 
-def main() -> None:
-    args = parse_args()
+def main(args: argparse.Namespace) -> None:
     pictures.draw_spectra(args.out, find_spectra(args), ', '.join(
         path for path, _ in args.models))
     print(f'written: {args.out}')
 
 
 if __name__ == '__main__':
-    run_tool(main)
+    run(main, parse_args())

@@ -3,8 +3,9 @@
     tools/test.py configs/mask_rcnn/iformer_s_1x.py work_dirs/.../epoch_12.pth
 """
 import argparse
+import logging
+import textwrap
 from pathlib import Path
-from textwrap import shorten
 from typing import Any
 
 from mmengine.config import Config, ConfigDict
@@ -13,19 +14,17 @@ from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.runner import Runner
 from torch import nn
 
-from mmiformer.checkpoint import opened_safely
 from mmiformer.config import (
     add_common_arguments,
     as_list,
     find_datasets,
     load_config,
-    make_folder,
-    require,
     type_name,
 )
+from mmiformer.front import new_parser, report_errors, run
 from mmiformer.kit.checks import check_start
-from mmiformer.kit.front import run_tool, user_errors
 from mmiformer.kit.launch import start_processes
+from mmiformer.kit.resume import CheckpointError
 
 # By scope: hook and visualizer that draw predictions, for configs without.
 DRAWING = dict(
@@ -36,7 +35,7 @@ MAP_METRICS = ('IoUMetric', 'CityscapesMetric')  # of mmseg; they write maps
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = new_parser(__doc__)
     parser.add_argument('config')
     parser.add_argument('checkpoint')
     parser.add_argument('--show-dir', help='draw every prediction into it')
@@ -58,23 +57,18 @@ def draw_into(cfg: Config, folder: str) -> None:
         raise ValueError(f'--show-dir: default_scope is {scope}, not one of '
                          f'{", ".join(DRAWING)}')
     hook_type, visualizer_type = DRAWING[scope]
-    if not cfg.get('default_hooks'):
-        cfg.default_hooks = {}
-    if not cfg.default_hooks.get('visualization'):
-        cfg.default_hooks.visualization = dict(type=hook_type)
-    hook = cfg.default_hooks.visualization
-    if not cfg.get('visualizer'):
-        cfg.visualizer = dict(type=visualizer_type,
-                              vis_backends=[dict(type='LocalVisBackend')])
-    hook.interval = 1
+    hooks = cfg.get('default_hooks') or {}
+    hook = dict(hooks.get('visualization') or dict(type=hook_type), interval=1)
     if scope == 'mmpretrain':
-        hook.enable = True
-        hook.out_dir = folder
-        return
-    hook.draw = True
-    if scope == 'mmdet':
-        hook.test_out_dir = str(Path(folder).absolute())
+        hook.update(enable=True, out_dir=folder)
     else:
+        hook.update(draw=True)
+    if scope == 'mmdet':
+        hook.update(test_out_dir=str(Path(folder).absolute()))
+    cfg.default_hooks = dict(hooks, visualization=hook)
+    cfg.visualizer = cfg.get('visualizer') or dict(
+        type=visualizer_type, vis_backends=[dict(type='LocalVisBackend')])
+    if scope == 'mmseg':
         cfg.visualizer.save_dir = folder
 
 
@@ -133,14 +127,15 @@ class StrictRunner(Runner):
         model = self.model
         while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
             model = model.module
-        model.register_load_state_dict_post_hook(forgive_unexpected)
-        with user_errors(), opened_safely():
-            try:
-                return super().load_checkpoint(
-                    filename, *args, **dict(kwargs, strict=True))
-            except RuntimeError as error:  # torch does not name the file
-                raise ValueError(
-                    f'{filename}: {shorten(str(error), 600)}') from error
+        handle = model.register_load_state_dict_post_hook(forgive_unexpected)
+        try:
+            return super().load_checkpoint(
+                filename, *args, **dict(kwargs, strict=True))
+        except (OSError, RuntimeError, ValueError) as error:
+            reason = textwrap.shorten(str(error), 600)
+            raise CheckpointError(f'{filename}: {reason}') from error
+        finally:
+            handle.remove()
 
 
 def forgive_unexpected(model: nn.Module, keys: Any) -> None:
@@ -152,26 +147,32 @@ def forgive_unexpected(model: nn.Module, keys: Any) -> None:
         names.clear()
 
 
+def prepare(args: argparse.Namespace) -> Runner:
+    cfg = load_config(
+        args.config, args.cfg_options, args.work_dir, args.launcher)
+    for name in ('test_dataloader', 'test_evaluator', 'test_cfg'):
+        if cfg.get(name) is None:
+            raise ValueError(f'{args.config}: it has no {name}')
+    cfg.load_from = args.checkpoint
+    cfg.resume = False
+    if args.show_dir:
+        draw_into(cfg, args.show_dir)
+    if args.out:
+        keep_predictions(cfg, args.out)
+    if args.tta:
+        use_tta(cfg)
+    start_processes(cfg)
+    if not args.no_check:
+        check_start(cfg, ('test', ))
+    return StrictRunner.from_cfg(cfg)
+
+
 def main() -> None:
     args = parse_args()
-    with user_errors():
-        cfg = load_config(
-            args.config, args.cfg_options, args.work_dir, args.launcher)
-        require(cfg, 'test_dataloader', 'test_evaluator', 'test_cfg')
-        cfg.load_from = args.checkpoint
-        cfg.resume = False
-        if args.show_dir:
-            draw_into(cfg, args.show_dir)
-        if args.out:
-            keep_predictions(cfg, args.out)
-        if args.tta:
-            use_tta(cfg)
-        start_processes(cfg)
-        if not args.no_check:
-            check_start(cfg, ('test', ))
-        make_folder(Path(cfg.work_dir))
-    StrictRunner.from_cfg(cfg).test()
+    runner = run(prepare, args, logging.INFO)
+    with report_errors(args, kinds=(CheckpointError, )):
+        runner.test()
 
 
 if __name__ == '__main__':
-    run_tool(main, quiet=False, errors=())
+    main()

@@ -3,19 +3,15 @@
     tools/train.py configs/mask_rcnn/iformer_s_1x.py
 """
 import argparse
-from pathlib import Path
+import logging
 
 import torch
 from mmengine.config import Config
+from mmengine.runner import Runner
 
-from mmiformer.config import (
-    add_common_arguments,
-    load_config,
-    make_folder,
-    require,
-)
+from mmiformer.config import add_common_arguments, load_config
+from mmiformer.front import new_parser, report_errors, run
 from mmiformer.kit.checks import check_start
-from mmiformer.kit.front import run_tool, user_errors
 from mmiformer.kit.launch import start_processes
 from mmiformer.kit.non_finite import NotFiniteError
 from mmiformer.kit.resume import (
@@ -26,7 +22,7 @@ from mmiformer.kit.resume import (
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = new_parser(__doc__)
     parser.add_argument('config')
     parser.add_argument(
         '--resume', nargs='?', const='auto', metavar='CHECKPOINT',
@@ -56,23 +52,26 @@ def apply_arguments(cfg: Config, args: argparse.Namespace) -> None:
         cfg.auto_scale_lr.enable = True
 
 
+def prepare(args: argparse.Namespace) -> Runner:
+    cfg = load_config(
+        args.config, args.cfg_options, args.work_dir, args.launcher)
+    apply_arguments(cfg, args)
+    start_processes(cfg)
+    if args.resume or cfg.get('resume'):
+        prepare_resume(cfg, None if args.resume == 'auto' else
+                       args.resume or cfg.get('load_from'))
+    if not args.no_check:
+        check_start(cfg, ('train', 'val'))
+    return build_runner(cfg)
+
+
 def main() -> None:
     args = parse_args()
-    with user_errors():
-        cfg = load_config(
-            args.config, args.cfg_options, args.work_dir, args.launcher)
-        require(cfg, 'train_dataloader', 'optim_wrapper', 'train_cfg')
-        apply_arguments(cfg, args)
-        start_processes(cfg)
-        if args.resume or cfg.get('resume'):
-            prepare_resume(cfg, None if args.resume == 'auto' else
-                           args.resume or cfg.get('load_from'))
-        if not args.no_check:
-            check_start(cfg, ('train', 'val'))
-        make_folder(Path(cfg.work_dir))
-    build_runner(cfg).train()
+    runner = run(prepare, args, logging.INFO)
+    # Any other error of a training shows its trace.
+    with report_errors(args, kinds=(CheckpointError, NotFiniteError)):
+        runner.train()
 
 
 if __name__ == '__main__':
-    # A training's own errors keep their trace.
-    run_tool(main, quiet=False, errors=(CheckpointError, NotFiniteError))
+    main()

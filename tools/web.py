@@ -15,14 +15,12 @@ from pathlib import Path
 from unittest.mock import patch
 
 from mmiformer.config import add_cfg_options
-from mmiformer.kit.front import run_tool
+from mmiformer.front import new_parser, run
 from mmiformer.kit.predict import load_predictor
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = new_parser(__doc__)
     parser.add_argument('config')
     parser.add_argument('checkpoint', help='path, URL or name')
     parser.add_argument('--port', type=int, help='default: the first that is '
@@ -31,8 +29,7 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def main() -> None:
-    args = parse_args()
+def main(args: argparse.Namespace) -> None:
     try:
         from mmiformer.kit.web import build_page, serve
     except ImportError as error:
@@ -52,4 +49,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    run_tool(main)
+    run(main, parse_args())

@@ -29,7 +29,8 @@ class Target:
         expected: Metrics by the names that the test logs, in points (percent).
         tolerance: By how many points each may be lower.
         source: Where the expected values are from.
-        options: Overrides of the config, as ``KEY=VALUE``.
+        options: Overrides of the config, as ``KEY=VALUE``; ``{work_dir}`` is
+            the folder that has one of each target.
         note: What a reader should know.
         seed: The seed of a training.
         curve: The authors' learning curve, as :func:`~.curves.read_curve`
@@ -108,8 +109,8 @@ TARGETS: Dict[str, Target] = {
         'mask_rcnn/iformer_s_shapes.py',
         {'coco/bbox_mAP_50': 95.9, 'coco/segm_mAP_50': 95.9},
         SHORT_TOLERANCE, _SHORT,
-        options=('model.backbone.init_cfg.checkpoint=work_dirs/reproduce/'
-                 'shapes/fpn/train/iter_400.pth', ),
+        options=('model.backbone.init_cfg.checkpoint='
+                 '{work_dir}/shapes/fpn/train/iter_400.pth', ),
         note='synthetic shapes; starts from the backbone of shapes/fpn, so '
         'reproduce that first'),
     'shapes/two_iterations': replace(
