@@ -25,28 +25,10 @@ from mmiformer.config import load_config
 from mmiformer.kit.exported import ExportedModel
 
 # By their word. Those of training and testing are parsed by test_docs.py.
-TYPED = dict(
-    predict=[
-        'mmiformer predict CONFIG CHECKPOINT photo.jpg folder/ clip.mp4 '
-        'https://host/x.jpg --out out/',
-        'mmiformer predict configs/imagenet/iformer_s_300e.py '
-        'mmiformer://iformer_small photo.jpg',
-        'mmiformer predict model.onnx photo.jpg',
-        'mmiformer predict CONFIG CHECKPOINT photo.jpg folder/ clip.mp4 '
-        '--out out/',
-        'mmiformer predict mask_rcnn/iformer_s_shapes '
-        'work_dirs/demo/mask_rcnn/epoch_2.pth data/shapes/images/validation'],
-    export=[
-        'mmiformer export CONFIG CHECKPOINT --out model.onnx',
-        'mmiformer export CONFIG CHECKPOINT --out model.onnx --size 800 1280',
-        'mmiformer export CONFIG CHECKPOINT --out model.onnx --dynamic',
-        'mmiformer export CONFIG CHECKPOINT --out backbone.onnx '
-        '--part backbone'],
-    env=['mmiformer env'],
-    web=[
-        'mmiformer web CONFIG CHECKPOINT',
-        'mmiformer web configs/imagenet/iformer_s_300e.py '
-        'mmiformer://iformer_small'])
+LINES = {word: [*dict.fromkeys(
+    line for page in (ROOT / 'README.md', *sorted((ROOT / 'docs').glob('*.md')))
+    for line in re.findall(f'^mmiformer {word} .*', page.read_text(), re.M))]
+    for word in ('predict', 'export', 'web')}
 KINDS = dict(det='mask_rcnn', seg='fpn_ade20k', cls='imagenet')
 FEW = '''
 train_dataloader = dict(batch_size=2, dataset=dict())
@@ -55,13 +37,9 @@ test_dataloader = val_dataloader
 '''
 
 
-def test_the_pages_have_these_lines():
-    found = {word: set() for word in TYPED}
-    for page in (ROOT / 'README.md', *(ROOT / 'docs').glob('*.md')):
-        for line in re.findall(r'^mmiformer .*', page.read_text(), re.M):
-            if (word := line.split()[1]) in TYPED:
-                found[word].add(line)
-    assert found == {word: set(lines) for word, lines in TYPED.items()}
+def typed(part, word='predict'):
+    """The first line of a word that has this part."""
+    return next(line for line in LINES[word] if part in line)
 
 
 @pytest.fixture
@@ -129,7 +107,8 @@ def test_predictions(run, model, photo, server):
         cv2.imwrite(f'folder/{"sub/" * (i > 1)}{i}.png', frame)
         writer.write(frame)
     writer.release()
-    whole, _, _, short, _ = map(fill, TYPED['predict'])
+    whole = fill(typed('https://host'))
+    short = whole.replace(' https://host/x.jpg', '')
     printed = run(whole.replace('https://host', server.url))
     lines = [line for line in printed.splitlines() if ' 128x96' in line]
     names = ['photo', '0', '1', 'sub/2', 'x']
@@ -163,7 +142,7 @@ def test_predictions(run, model, photo, server):
 
 @pytest.mark.slow
 def test_a_classifier(run, photo, released):
-    line = TYPED['predict'][1]
+    line = typed('mmiformer://iformer_small')
     printed = run(line)
     expected = mmiformer.inferencer(*line.split()[2:4])(photo)[0]
     name, score = expected['pred_class'], float(expected['pred_score'])
@@ -177,7 +156,7 @@ def test_a_classifier(run, photo, released):
 
 @pytest.mark.slow
 def test_after_the_demo(run):
-    line = TYPED['predict'][4]
+    line = typed('work_dirs/demo')
     _, _, config, checkpoint, images = line.split()
     make_shapes('data/shapes')
     Path(checkpoint).parent.mkdir(parents=True)
@@ -196,7 +175,8 @@ def test_after_the_demo(run):
 def test_exports(run, model, photo):
     fill = model('seg')
     shapes = []
-    for line in map(fill, TYPED['export']):
+    for part in ('model.onnx', '--size', '--dynamic', '--part'):
+        line = fill(typed(part, 'export'))
         printed = run(line)
         file = line.split()[5]
         assert float(re.search(
@@ -209,7 +189,7 @@ def test_exports(run, model, photo):
     assert [out.name for out in exported.session.get_outputs()] == [
         'map0', 'map1', 'map2', 'map3']
     # model.onnx is now the one for any size.
-    assert '128x96: ' in run(TYPED['predict'][2])
+    assert '128x96: ' in run(typed('model.onnx'))
     expected = mmiformer.inferencer('seg.py', 'seg.pth')(photo)['predictions']
     assert len(np.unique(expected)) > 1
     labels = cv2.imread('outputs/preds/photo.png', cv2.IMREAD_UNCHANGED)
@@ -307,7 +287,7 @@ def test_words_that_print(run, site):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('line', TYPED['web'])
+@pytest.mark.parametrize('line', LINES['web'])
 def test_web(line, run, model, photo, released, tmp_path, monkeypatch):
     pytest.importorskip('gradio', reason='the page needs gradio')
     line = model('det')(line)
