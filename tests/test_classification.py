@@ -55,29 +55,23 @@ def test_parameters_and_macs_are_the_released_ones(arch, params, flops,
     assert size.flops_with_attention / 1e9 == pytest.approx(flops, abs=6e-4)
 
 
-def ablation(configs, name):
-    """Parameters in M and FLOPs in G, with the head of 1000 classes."""
+@pytest.mark.parametrize('name, params, flops, digits', [
+    # paper: M and G, rounded
+    ('mixer_attention', 21, 5.2, (0, 1)),
+    ('mixer_attention_max_pool', 20, 4.9, (0, 1)),
+    ('iformer_s_100e', 20, 4.8, (0, 1)), ('ramp_falling', 19, 4.7, (0, 1)),
+    ('ramp_equal', 19, 4.7, (0, 1)),
+    # counted
+    ('attention_unpooled', 19.866, 7.021, (3, 3)),
+    ('no_fusion', 19.812, 4.822, (3, 3))])
+def test_ablations(name, params, flops, digits, configs):
+    """With the head of 1000 classes."""
     cfg = Config.fromfile(configs / 'ablation' / f'{name}.py')
     size = count(MODELS.build(cfg.model.backbone), (224, 224))
     head = 1000 * cfg.model.head.in_channels
-    return ((size.params + head + 1000) / 1e6,
-            (size.flops_with_attention + head) / 1e9)
-
-
-@pytest.mark.parametrize('name, params, flops', [  # paper: M and G, rounded
-    ('mixer_attention', 21, 5.2), ('mixer_attention_max_pool', 20, 4.9),
-    ('iformer_s_100e', 20, 4.8), ('ramp_falling', 19, 4.7),
-    ('ramp_equal', 19, 4.7)])
-def test_ablations_have_the_papers_counts(name, params, flops, configs):
-    found = ablation(configs, name)
-    assert (round(found[0]), round(found[1], 1)) == (params, flops)
-
-
-@pytest.mark.parametrize('name, params, flops', [  # counted
-    ('attention_unpooled', 19.866, 7.021), ('no_fusion', 19.812, 4.822)])
-def test_ablations_without_published_counts(name, params, flops, configs):
-    found = ablation(configs, name)
-    assert tuple(round(x, 3) for x in found) == (params, flops)
+    found = (size.params + head + 1000, size.flops_with_attention + head)
+    assert (round(found[0] / 1e6, digits[0]),
+            round(found[1] / 1e9, digits[1])) == (params, flops)
 
 
 def test_weights_of_224_start_the_fine_tuning(configs, released_keys, log):
@@ -103,21 +97,14 @@ def test_a_head_of_other_classes_is_skipped(configs, released_keys, log):
     assert torch.equal(model.backbone.stages[3].out_norm.weight, norm)
 
 
-@pytest.fixture(scope='module')
-def trained(configs, tmp_path_factory):
-    """A folder with a config and a classifier that has been trained by it."""
-    folder = tmp_path_factory.mktemp('classifier')
-    write_classifier(folder / 'small.py', 8, 4,
-                     'train_cfg = dict(max_epochs=1)\n')
-    call('train.py', 'small.py', '--work-dir', '.', cwd=folder)
-    return folder
-
-
 @pytest.mark.slow
-def test_a_classifier_is_tested_and_drawn(trained):
+def test_a_classifier_is_tested_and_drawn(tmp_path):
+    write_classifier(tmp_path / 'small.py', 8, 4,
+                     'train_cfg = dict(max_epochs=1)\n')
+    call('train.py', 'small.py', '--work-dir', '.', cwd=tmp_path)
     text = call('test.py', 'small.py', 'epoch_1.pth', '--show-dir', 'shown',
-                '--out', 'found.pkl', cwd=trained)
+                '--out', 'found.pkl', cwd=tmp_path)
     assert 'accuracy/top1' in text
-    crops = list(trained.glob('shapes/crops/validation/*/*.jpg'))
-    assert len(list(trained.glob('**/shown/**/*.png'))) == len(crops)
-    assert (trained / 'found.pkl').is_file()
+    crops = list(tmp_path.glob('shapes/crops/validation/*/*.jpg'))
+    assert len(list(tmp_path.glob('**/shown/**/*.png'))) == len(crops) > 0
+    assert (tmp_path / 'found.pkl').is_file()

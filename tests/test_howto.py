@@ -13,6 +13,7 @@ from conftest import ROOT, call, run_tool
 from huggingface_hub import ModelCard
 from mmengine.utils import get_installed_path
 from PIL import Image
+from safetensors.torch import load_file
 from shapes import make_shapes
 from test_commands import FEW
 from tiny_models import picture, save
@@ -61,8 +62,7 @@ def analyse(framework, tool, *words):
 def test_losses_in_tensorboard(model):
     """As in the JSON log, which is still written. In a process of its own: a
     visualizer of that name is made once in a process."""
-    events = pytest.importorskip(
-        'tensorboard.backend.event_processing.event_accumulator')
+    from tensorboard.backend.event_processing import event_accumulator
     config, _ = model('fpn_ade20k', 'seg')
     backends = re.search(r'^visualizer = .*', PAGE, re.M | re.S)[0]
     with open(config, 'a') as file:
@@ -73,7 +73,7 @@ def test_losses_in_tensorboard(model):
     log, = Path('work').glob('*/vis_data/scalars.json')
     expected = [json.loads(line)['loss'] for line in log.read_text(
         ).splitlines() if '"loss"' in line]
-    written = events.EventAccumulator(str(log.parent)).Reload()
+    written = event_accumulator.EventAccumulator(str(log.parent)).Reload()
     assert [event.value for event in written.Scalars('loss')] == (
         pytest.approx(expected, rel=1e-6))
     assert len(expected) == 2
@@ -145,7 +145,6 @@ def test_slices(model, monkeypatch):
 
 def test_publishing(model):
     """The weights alone, in a file that other people turn into a checkpoint."""
-    load_file = pytest.importorskip('safetensors.torch').load_file
     config, weights = model('fpn_ade20k', 'seg')
     state = torch.load(weights)
     moments = {key: torch.zeros_like(value) for key, value in state.items()}

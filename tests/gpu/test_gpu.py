@@ -1,10 +1,5 @@
-"""What only a GPU can show: pytest tests/gpu, three minutes.
-
-DEVICE=cpu runs those that need no GPU's kernels on a CPU, to try the tests
-themselves.
-"""
+"""What only a GPU can show: pytest tests/gpu, three minutes."""
 import copy
-import os
 import socket
 import subprocess
 import sys
@@ -25,11 +20,9 @@ from mmiformer.config import load_config
 
 attention = pytest.importorskip('torch.nn.attention', reason='needs torch 2.3')
 SDPBackend, sdpa_kernel = attention.SDPBackend, attention.sdpa_kernel
-DEVICE = os.environ.get('DEVICE', 'cuda')
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(
-    DEVICE == 'cuda' and not torch.cuda.is_available(), reason='needs a GPU')]
-needs_cuda = pytest.mark.skipif(DEVICE != 'cuda', reason='needs its kernels')
-DTYPES = [pytest.param(torch.float16, marks=needs_cuda), torch.bfloat16]
+    not torch.cuda.is_available(), reason='needs a GPU')]
+DTYPES = [torch.float16, torch.bfloat16]
 
 
 @pytest.fixture(autouse=True)
@@ -47,14 +40,14 @@ def pair(tiny):
         plain = IFormer(**tiny)
         other = IFormer(**tiny, **kwargs)
         other.load_state_dict(plain.state_dict())
-        return plain.to(DEVICE).eval(), other.to(DEVICE).eval()
+        return plain.to('cuda').eval(), other.to('cuda').eval()
 
     return pair
 
 
 def image(height=96, width=128, batch=2):
     torch.manual_seed(1)
-    return torch.rand(batch, 3, height, width, device=DEVICE)
+    return torch.rand(batch, 3, height, width, device='cuda')
 
 
 def assert_near(found, expected, tolerance):
@@ -71,7 +64,7 @@ def test_the_numbers_are_the_cpus(tiny):
     x = image().cpu()
     with torch.no_grad():
         expected = model(x)
-        found = [map.cpu() for map in model.to(DEVICE)(x.to(DEVICE))]
+        found = [map.cpu() for map in model.to('cuda')(x.to('cuda'))]
     assert_near(found, expected, 1e-4)
 
 
@@ -95,13 +88,11 @@ def test_maps_are_channels_last(pair):
         map.is_contiguous(memory_format=torch.channels_last) for map in inside)
 
 
-@pytest.mark.parametrize('compile', [False, True])
-@pytest.mark.parametrize('deploy', [False, True])
+@pytest.mark.parametrize('deploy, compile', [
+    (True, False), (False, True), (True, True)])
 @pytest.mark.parametrize('size', [(96, 128), (65, 97)])
 def test_deployed_and_compiled(size, deploy, compile, pair):
     """The maps, and the gradients of the image, are those of eager torch."""
-    if not deploy and not compile:
-        pytest.skip('nothing to compare')
     plain, other = pair(compile=compile)
     if deploy:
         other.switch_to_deploy()
@@ -120,7 +111,7 @@ def test_gradients_of_compiled_training(dtype, pair):
     gradients = []
     for model in (plain.train(), compiled.train()):
         context = nullcontext() if dtype == torch.float32 else (
-            torch.autocast(DEVICE, dtype))
+            torch.autocast('cuda', dtype))
         with context:
             sum(map.float().square().mean() for map in model(
                 image())).backward()
@@ -130,17 +121,15 @@ def test_gradients_of_compiled_training(dtype, pair):
     assert similar > (1 - 1e-5 if dtype == torch.float32 else 0.99)
 
 
-@pytest.mark.parametrize('dtype', [torch.float32, *DTYPES])
-@pytest.mark.parametrize('backend', [
-    SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION])
-@needs_cuda
+@pytest.mark.parametrize('backend, dtype', [
+    *((SDPBackend.FLASH_ATTENTION, dtype) for dtype in DTYPES),
+    *((SDPBackend.EFFICIENT_ATTENTION, dtype)
+      for dtype in (torch.float32, *DTYPES))])
 def test_attention_kernels(backend, dtype):
     """Heads of 32 channels run in the fused kernels, forward and backward;
     flash attention has no fp32."""
-    if dtype == torch.float32 and backend == SDPBackend.FLASH_ATTENTION:
-        pytest.skip('not in fp32')
     torch.manual_seed(0)
-    qkv = torch.randn(3, 2, 5, 1000, 32, device=DEVICE)
+    qkv = torch.randn(3, 2, 5, 1000, 32, device='cuda')
     results = []
     for kernel, cast in ((SDPBackend.MATH, torch.float64), (backend, dtype)):
         leaf = qkv.to(cast).requires_grad_()
@@ -152,10 +141,9 @@ def test_attention_kernels(backend, dtype):
                 1e-4 if dtype == torch.float32 else 0.1)
 
 
-@needs_cuda
 def test_no_attention_map_is_stored():
     """At 800x1280 one of a head in stage 1 would take 954 MiB in fp32."""
-    model = IFormer('small', out_indices=(0, )).to(DEVICE)
+    model = IFormer('small', out_indices=(0, )).to('cuda')
     x = image(800, 1280, 1)
     torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_allocated()
@@ -170,8 +158,7 @@ def folder(tmp_path_factory):
 
 
 @pytest.mark.parametrize('dtype', DTYPES)
-@pytest.mark.parametrize('kind', [  # mmcv's NMS on a CPU is of fp32 alone
-    pytest.param('det', marks=needs_cuda), 'seg'])
+@pytest.mark.parametrize('kind', ['det', 'seg'])
 def test_a_step_in_mixed_precision(kind, dtype, folder):
     """Every parameter has a gradient; the loss is close to that in fp32."""
     cfg = load_config(write_config(folder / f'{kind}.py', kind))
@@ -179,12 +166,11 @@ def test_a_step_in_mixed_precision(kind, dtype, folder):
     torch.manual_seed(0)
     model = MODELS.build(cfg.model)
     model.init_weights()
-    model.to(DEVICE).train()
+    model.to('cuda').train()
     batch = next(iter(Runner.build_dataloader(cfg.train_dataloader, seed=0)))
-    wrapper_type = AmpOptimWrapper if DEVICE == 'cuda' else CpuOptimWrapper
     kwargs = dict(loss_scale=1024.) if dtype == torch.float16 else {}
-    wrapper = wrapper_type(
-        dtype=str(dtype).split('.')[1], accumulative_counts=1,
+    wrapper = AmpOptimWrapper(
+        dtype=str(dtype).split('.')[1],
         optimizer=torch.optim.SGD(model.parameters(), lr=0.1), **kwargs)
     losses = []
     for context in (nullcontext, lambda: wrapper.optim_context(model)):
@@ -202,23 +188,6 @@ def test_a_step_in_mixed_precision(kind, dtype, folder):
             assert parameter.grad.any(), name
     wrapper.step()
     assert all(parameter.isfinite().all() for parameter in model.parameters())
-
-
-class CpuOptimWrapper(AmpOptimWrapper):
-    """mmengine's refuses CPUs; only to try the test above."""
-
-    def __init__(self, dtype, optimizer, accumulative_counts):
-        super(AmpOptimWrapper, self).__init__(optimizer, accumulative_counts)
-        self.dtype = getattr(torch, dtype)
-
-    def optim_context(self, model):
-        return torch.autocast(DEVICE, self.dtype)
-
-    def backward(self, loss):
-        loss.backward()
-
-    def step(self):
-        self.optimizer.step()
 
 
 def launch(config, work_dir):
@@ -246,8 +215,8 @@ model['decode_head'] = dict(dropout_ratio=0.5)
 train_cfg = dict(max_iters=4, val_interval=4)
 param_scheduler = []
 default_hooks['checkpoint']['max_keep_ckpts'] = 4
-env_cfg = dict(dist_cfg=dict(backend={backend!r}))
-'''.replace('{backend!r}', repr('nccl' if DEVICE == 'cuda' else 'gloo'))
+env_cfg = dict(dist_cfg=dict(backend='nccl'))
+'''
 
 
 @pytest.fixture(scope='module')
@@ -268,7 +237,7 @@ def test_a_resumed_run(trained, folder):
     expected, found = (weights(path, 4) for path in (
         untouched, folder / 'resumed'))
     state = read_checkpoint(str(untouched / 'iter_2.pth'))
-    assert (state['meta']['rng'][0]['cuda'] is None) == (DEVICE != 'cuda')
+    assert state['meta']['rng'][0]['cuda'] is not None
     moved = max((value.float() - state['state_dict'][key].float()).abs().max()
                 for key, value in expected.items())
     for key, value in expected.items():
@@ -288,7 +257,6 @@ def test_one_process_of_many(trained, folder):
                               rtol=1e-3, atol=1e-5), key
 
 
-@needs_cuda
 def test_out_of_memory(trained, folder):
     """Said as what it is, with a status; earlier checkpoints stay."""
     config, work_dir = trained
