@@ -220,8 +220,10 @@ def test_it_plugs_in(row, tmp_path):
     for parameter in model.backbone.parameters():
         assert parameter.grad.isfinite().all() and parameter.grad.any()
 
+    one = {key: value[:1]  # mmsegmentation 1.0 and 1.1 test no batches
+           for key, value in batch(row.package, False).items()}
     with torch.no_grad():
-        found = model.eval().test_step(batch(row.package, False))
+        found = model.eval().test_step(one)
     for sample in found:
         if 'pred_instances' in sample:
             assert len(sample.pred_instances) > 0
