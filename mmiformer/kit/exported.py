@@ -6,7 +6,7 @@ else of this package, so this file may be copied into a program of yours.
 import json
 import math
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
 import cv2
 import numpy as np
@@ -14,6 +14,7 @@ import numpy as np
 INTERPOLATION = dict(
     nearest=cv2.INTER_NEAREST, bilinear=cv2.INTER_LINEAR,
     bicubic=cv2.INTER_CUBIC, area=cv2.INTER_AREA, lanczos=cv2.INTER_LANCZOS4)
+
 
 def open_session(path: Union[str, Path],
                  providers: Sequence[str] = ('CPUExecutionProvider', )) -> Any:
@@ -93,91 +94,86 @@ class ExportedModel:
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
             raise ValueError(f'an image of shape {image.shape} and dtype '
                              f'{image.dtype}: expected (H, W, 3) uint8')
-        outs = self.session.run(None, {'image': self.prepare(image)})
+        rgb = change_size(image, self._steps)[..., ::-1].transpose(2, 0, 1)
+        outs = self.session.run(
+            None, {'image': np.ascontiguousarray(rgb[None])})
         if self.task == 'backbone':
             return outs
         logits = outs[0][0]
         if self.task == 'classification':
             scores = np.exp(logits - logits.max())
             return scores / scores.sum()
-        return self._labels(logits, image.shape[:2])
+        return label_map(logits, image.shape[:2], self.threshold)
 
-    def prepare(self, image: np.ndarray) -> np.ndarray:
-        """The file's input, ``(1, 3, H', W')`` uint8 in RGB order, for an
-        image ``(H, W, 3)`` in BGR order: the size rule of the file."""
-        for step in self._steps:
-            arguments = dict(step)
-            image = STEPS[arguments.pop('step')](image, **arguments)
-        return np.ascontiguousarray(image[..., ::-1].transpose(2, 0, 1)[None])
 
-    def _labels(self, logits: np.ndarray, size: Tuple[int, int]
+def label_map(logits: np.ndarray, size: Tuple[int, int],
+              threshold: float = 0.5) -> np.ndarray:
+    """The most likely class of each pixel.
+
+    Args:
+        logits: ``(K, h, w)`` float32.
+        size: ``(H, W)`` of the map; logits are resized to it as torch does it,
+            bilinearly between cell centres.
+        threshold: Of the sigmoid of a single logit.
+
+    Returns:
+        ``(H, W)``, uint8, or uint16 above 256 classes.
+    """
+    def resized(values: np.ndarray) -> np.ndarray:
+        return cv2.resize(values, size[::-1], interpolation=cv2.INTER_LINEAR)
+
+    if len(logits) == 1:
+        limit = math.log(threshold / (1 - threshold))
+        return (resized(logits[0]) > limit).astype(np.uint8)
+    best = np.full(size, -np.inf, np.float32)
+    labels = np.zeros(size, np.uint8 if len(logits) <= 256 else np.uint16)
+    # All classes at once would fill the memory, at the size of a photograph.
+    for label, values in enumerate(map(resized, logits)):
+        higher = values > best
+        best[higher], labels[higher] = values[higher], label
+    return labels
+
+
+def change_size(image: np.ndarray, steps: Sequence[Dict[str, Any]]
                 ) -> np.ndarray:
-        """``(K, H', W')`` to the label map of a size. A class at a time: all
-        of them at the size of a photograph would fill the memory."""
-        if len(logits) == 1:
-            return (_resize_map(logits[0], size) > math.log(
-                self.threshold / (1 - self.threshold))).astype(np.uint8)
-        best = np.full(size, -np.inf, np.float32)
-        labels = np.zeros(size, np.uint8 if len(logits) <= 256 else np.uint16)
-        for label, values in enumerate(logits):
-            values = _resize_map(values, size)
-            higher = values > best
-            best[higher], labels[higher] = values[higher], label
-        return labels
+    """Resizes and crops an image ``(H, W, 3)`` as a test pipeline does.
+
+    Args:
+        image: In any channel order.
+        steps: Of the pipeline: mmcv's ``Resize`` and ``CenterCrop``, mmseg's
+            ``ResizeToMultiple``, mmpretrain's ``ResizeEdge`` of the short
+            edge.
+    """
+    for step in steps:
+        sides = image.shape[:2]
+        height, width = new_sides(step, sides)
+        if step['type'] == 'CenterCrop':
+            top = max(0, round((sides[0] - height) / 2))
+            left = max(0, round((sides[1] - width) / 2))
+            image = image[top:top + height, left:left + width]
+            continue
+        method = step.get('interpolation') or 'bilinear'
+        if step.get('backend') == 'pillow':  # it averages, unlike OpenCV
+            from PIL import Image
+            image = np.array(Image.fromarray(image).resize(
+                (width, height), getattr(Image.Resampling, method.upper())))
+        else:
+            image = cv2.resize(image, (width, height),
+                               interpolation=INTERPOLATION[method])
+    return image
 
 
-def _resize_map(values: np.ndarray, size: Tuple[int, int]) -> np.ndarray:
-    """``(h, w)`` float32 to a size, as torch does it: bilinear between cell
-    centres."""
-    if values.shape == size:
-        return values
-    return cv2.resize(values, size[::-1], interpolation=cv2.INTER_LINEAR)
-
-
-def resize(image: np.ndarray, size: Sequence[int],
-           interpolation: str = 'bilinear', backend: str = 'cv2'
-           ) -> np.ndarray:
-    """To ``(height, width)``."""
-    if image.shape[:2] == tuple(size):
-        return image
-    if backend == 'pillow':  # of a smaller image it averages, unlike OpenCV
-        from PIL import Image
-        method = getattr(Image.Resampling, interpolation.upper())
-        return np.array(Image.fromarray(image).resize(size[::-1], method))
-    return cv2.resize(image, size[::-1],
-                      interpolation=INTERPOLATION[interpolation])
-
-
-def resize_inside(image: np.ndarray, size: Sequence[int], **how: str
-                  ) -> np.ndarray:
-    """As large as fits, whatever its orientation, into ``(short side, long
-    side)``, keeping the ratio."""
-    sides = image.shape[:2]
-    scale = min(size[0] / min(sides), size[1] / max(sides))
-    return resize(image, [int(side * scale + 0.5) for side in sides], **how)
-
-
-def resize_short(image: np.ndarray, size: int, **how: str) -> np.ndarray:
-    """The short side to ``size``, keeping the ratio."""
-    short = min(image.shape[:2])
-    return resize(
-        image, [int(size * side / short) for side in image.shape[:2]], **how)
-
-
-def resize_to_multiple(image: np.ndarray, size: int, **how: str) -> np.ndarray:
-    """Each side up to a multiple of ``size``."""
-    return resize(
-        image, [-(-side // size) * size for side in image.shape[:2]], **how)
-
-
-def center_crop(image: np.ndarray, size: Sequence[int]) -> np.ndarray:
-    """The middle ``(height, width)``."""
-    top, left = (max(0, round((side - crop) / 2))
-                 for side, crop in zip(image.shape[:2], size))
-    return image[top:top + size[0], left:left + size[1]]
-
-
-# What the ``resize`` of the metadata may name.
-STEPS: Dict[str, Callable[..., np.ndarray]] = {
-    step.__name__: step for step in (
-        resize, resize_inside, resize_short, resize_to_multiple, center_crop)}
+def new_sides(step: Dict[str, Any], sides: Sequence[int]) -> List[int]:
+    """``[height, width]`` that a step gives to an image of ``sides``."""
+    if step['type'] == 'ResizeToMultiple':
+        divisor = step.get('size_divisor', 32)
+        return [-(-side // divisor) * divisor for side in sides]
+    size = step.get('crop_size') or step['scale']
+    if step['type'] == 'ResizeEdge':
+        return [int(size * side / min(sides)) for side in sides]
+    width, height = (size, size) if isinstance(size, int) else size
+    if not step.get('keep_ratio'):
+        return [height, width]
+    ratio = min(max(width, height) / max(sides),
+                min(width, height) / min(sides))
+    return [int(side * ratio + 0.5) for side in sides]

@@ -18,7 +18,7 @@ from tiny_models import BACKBONE, as_in_testing, build, picture
 from mmiformer.config import load_config
 from mmiformer.kit import export as exporting
 from mmiformer.kit.export import OPSET, NotProvedError, export
-from mmiformer.kit.exported import ExportedModel
+from mmiformer.kit.exported import ExportedModel, label_map
 from mmiformer.kit.inference import load_model, read_meta
 from mmiformer.kit.predict import load_predictor
 
@@ -332,8 +332,6 @@ def test_what_cannot_be_exported_is_refused(configs):
     cfg.test_dataloader.dataset.metainfo = dict(classes=['circle', 'square'])
     message = refused(cfg, weights)
     assert '4 classes' in message and ' 2' in message
-    cfg.test_dataloader.dataset.pipeline.insert(1, dict(type='Pad'))
-    assert 'Pad' in refused(cfg, weights)
 
 
 def test_a_head_without_softmax_is_refused(configs):
@@ -354,10 +352,10 @@ def test_slide_is_said(configs, log):
     assert any("'slide'" in line and 'whole' in line for line in log)
 
 
-def test_a_single_logit_is_compared_with_a_threshold():
-    model = ExportedModel.__new__(ExportedModel)
-    model.threshold = 0.3
+def test_label_maps():
     logits = np.float32([[[-1., -0.8], [0., 2.]]])  # sigmoid: .27 .31 .5 .88
-    assert model._labels(logits, (2, 2)).tolist() == [[0, 1], [1, 1]]
-    assert model._labels(np.float32([[[1, 1]], [[1, 2]], [[0, 2]]]),
-                         (1, 2)).tolist() == [[0, 1]]  # the first if equal
+    assert label_map(logits, (2, 2), 0.3).tolist() == [[0, 1], [1, 1]]
+    assert label_map(np.float32([[[1, 1]], [[1, 2]], [[0, 2]]]),
+                     (1, 2)).tolist() == [[0, 1]]  # the first if equal
+    assert label_map(np.zeros((257, 1, 1), np.float32),
+                     (1, 1)).dtype == np.uint16
