@@ -32,7 +32,7 @@ import mmiformer
 from mmiformer import config_path, list_models
 from mmiformer.backbone.hub import RELEASED
 from mmiformer.paper.curves import read_curve
-from mmiformer.paper.paper import TABLES
+from mmiformer.paper.tables import TABLES
 from mmiformer.zoo import Model
 
 NO_WEIGHTS = 'not trained here'  # an error of who opens it

@@ -15,8 +15,8 @@ from mmengine.registry import MODELS, DefaultScope
 from mmiformer.config import add_cfg_options, load_config
 from mmiformer.front import new_parser, run
 from mmiformer.paper import count
-from mmiformer.paper.paper import SHAPES, TABLES, find_row
 from mmiformer.paper.peers import build_row
+from mmiformer.paper.tables import SHAPES, TABLES, find_row
 
 CONFIGS = Path(__file__).parents[1] / 'configs'
 TABLE_CONFIGS = {'coco': 'mask_rcnn/iformer_s_1x.py',

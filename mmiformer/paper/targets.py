@@ -5,7 +5,7 @@ from typing import Dict, Mapping, Optional, Tuple
 
 from ..backbone.hub import SCHEME
 from .curves import METRIC
-from .paper import TABLES
+from .tables import TABLES
 
 # ours: tolerances in points, for differences between seeds, GPUs and versions
 # of torch; they are larger for short trainings on few images.

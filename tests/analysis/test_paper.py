@@ -4,8 +4,8 @@ from conftest import call, refusal
 from mmengine.config import Config
 
 from mmiformer.paper import count
-from mmiformer.paper.paper import SHAPES, TABLES, find_row
 from mmiformer.paper.peers import PEERS, build_row
+from mmiformer.paper.tables import SHAPES, TABLES, find_row
 
 COCO, ADE = 'mask_rcnn/iformer_s_1x.py', 'fpn_ade20k/iformer_s_80k.py'
 
