@@ -14,7 +14,7 @@ from mmengine.config import Config
 from small_configs import write_classifier
 
 from mmiformer import front
-from mmiformer.paper import paper
+from mmiformer.paper import tables
 from mmiformer.paper.curves import METRIC, read_curve, read_run
 from mmiformer.paper.logs import read_scalars
 from mmiformer.paper.targets import TARGETS, Target
@@ -80,7 +80,7 @@ def test_targets_expect_what_is_printed(configs):
             assert cfg.randomness.seed == target.seed
             assert cfg.default_hooks.checkpoint.save_best == METRIC
         else:
-            assert target.expected == paper.find_row(cfg)[2].metrics
+            assert target.expected == tables.find_row(cfg)[2].metrics
     short, whole = TARGETS['shapes/two_iterations'], TARGETS['shapes/fpn']
     assert replace(short, options=whole.options, note=whole.note) == whole
 
