@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -12,18 +11,9 @@ import pytest
 import torch
 from conftest import ROOT
 from mmengine.config import Config
-from mmengine.evaluator import BaseMetric
-from mmengine.hooks import Hook
-from mmengine.registry import (
-    DATA_SAMPLERS,
-    DATASETS,
-    HOOKS,
-    METRICS,
-    MODELS,
-)
+from mmengine.registry import DATA_SAMPLERS
 from mmengine.runner import Runner
-from torch import nn
-from torch.utils.data import Dataset
+from toy_runs import config, cut, read_logs, run
 
 from mmiformer import ResumableRunner
 from mmiformer.kit.resume import (
@@ -33,75 +23,6 @@ from mmiformer.kit.resume import (
     prepare_resume,
 )
 from mmiformer.kit.resume.choose import find_newest
-
-
-@DATASETS.register_module()
-class Ramp(Dataset):
-    """Numbers."""
-
-    metainfo = dict(classes=('a', ))
-
-    def __init__(self, length=7):
-        self.length = length
-
-    def __len__(self):
-        return self.length
-
-    def __getitem__(self, index):
-        return index + torch.rand(())
-
-
-@MODELS.register_module()
-class Restless(nn.Module):
-    """Follows its data, at random; accumulated gradients add up."""
-
-    def __init__(self, init_cfg=None):
-        super().__init__()
-        self.weight = nn.Parameter(torch.zeros(()))
-        self.seen = []
-
-    def val_step(self, data):
-        return [{}]
-
-    def train_step(self, data, optim_wrapper):
-        self.seen.append(data.mean().item())
-        target = data.mean() + torch.rand(())
-        loss = (self.weight - target) ** 2
-        optim_wrapper.update_params(loss)
-        return dict(loss=loss.detach())
-
-
-def config(work_dir, max_epochs=2, batch=2, length=7, by_epoch=True,
-           counts=1, lr=0.1, schedule=None, **more):
-    """Of a run of 4 iterations an epoch."""
-    loop = (dict(by_epoch=True, max_epochs=max_epochs) if by_epoch else
-            dict(by_epoch=False, max_iters=4 * max_epochs))
-    return Config(dict(
-        model=dict(type='Restless'), work_dir=str(work_dir),
-        train_dataloader=dict(
-            dataset=dict(type='Ramp', length=length), batch_size=batch,
-            num_workers=0, sampler=dict(
-                type='DefaultSampler' if by_epoch else 'InfiniteSampler'),
-            collate_fn=dict(type='default_collate')),
-        train_cfg=loop,
-        optim_wrapper=dict(optimizer=dict(type='SGD', lr=lr),
-                           accumulative_counts=counts),
-        default_hooks=dict(checkpoint=dict(
-            type='CheckpointHook', interval=1 if by_epoch else 4,
-            by_epoch=by_epoch)),
-        param_scheduler=schedule, randomness=dict(seed=0),
-        env_cfg={}, experiment_name=os.urandom(8).hex(), **more))
-
-
-def run(work_dir, *args, resumed=False, hook=None, **kwargs):
-    cfg = config(work_dir, *args, **kwargs)
-    if resumed:
-        prepare_resume(cfg)
-    runner = build_runner(cfg)
-    if hook:
-        hook(runner)
-    runner.train()
-    return runner
 
 
 def test_the_runner_is_ours_unless_the_config_names_one(tmp_path):
@@ -241,57 +162,6 @@ def test_the_beginning_may_be_other_weights(tmp_path):
     assert cfg.load_from == 'start.pth' and not cfg.resume
 
 
-def terminate_at(iteration):
-    def hook(runner):
-        step = runner.model.train_step
-
-        def train_step(*args, **kwargs):
-            if runner.iter == iteration:
-                os.kill(os.getpid(), signal.SIGTERM)
-            return step(*args, **kwargs)
-
-        runner.model.train_step = train_step
-    return hook
-
-
-def cut(work_dir, iteration, **kwargs):
-    """A run that gets SIGTERM; returns the checkpoint that it ends with."""
-    with pytest.raises(SystemExit) as error:
-        run(work_dir, hook=terminate_at(iteration), **kwargs)
-    assert error.value.code == 143
-    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
-    return find_newest(config(work_dir))[0]
-
-
-@pytest.mark.parametrize('iteration', [1, 3, 6])
-@pytest.mark.parametrize('by_epoch', [True, False])
-def test_sigterm_saves_first(iteration, by_epoch, tmp_path):
-    """In the middle of an epoch of 4 iterations, and at its end."""
-    path = cut(tmp_path / 'cut', iteration, by_epoch=by_epoch)
-    assert path == str(tmp_path / f'cut/iter_{iteration + 1}.pth')
-    assert (tmp_path / 'cut/last_checkpoint').read_text() == path
-    resumed = run(tmp_path / 'cut', resumed=True, by_epoch=by_epoch)
-    whole = run(tmp_path / 'whole', by_epoch=by_epoch)
-    assert torch.equal(resumed.model.weight, whole.model.weight)
-    assert resumed.iter == whole.iter == 8
-
-
-def test_a_second_sigterm_does_not_wait(tmp_path, monkeypatch):
-    """But a launcher's copy of the first, right after it, is not one."""
-    def repeat(runner):
-        terminate_at(1)(runner)
-        terminate_at(1)(runner)
-
-    for echo, saved in ((5, ['iter_2.pth']), (0, [])):
-        monkeypatch.setattr(
-            'mmiformer.kit.resume.runner.SIGTERM_ECHO', echo)
-        with pytest.raises(SystemExit) as error:
-            run(tmp_path / str(echo), hook=repeat)
-        assert error.value.code == 143
-        assert [path.name for path in tmp_path.glob(f'{echo}/*.pth')] == saved
-        assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
-
-
 @pytest.mark.parametrize('schedule', [
     dict(type='OneCycleLR', eta_max=0.4, total_steps=8, by_epoch=False),
     dict(type='CosineRestartLR', periods=[3, 5], restart_weights=[1, 0.5],
@@ -306,75 +176,6 @@ def test_schedules_that_hold_more_than_numbers(schedule, tmp_path):
     run(tmp_path / 'whole', schedule=[schedule],
         hook=lambda runner: record(runner, whole))
     assert rates == whole[2:]
-
-
-@pytest.mark.parametrize('iteration, saved', [(0, 2), (4, 6), (6, 8)])
-def test_sigterm_waits_for_the_step_of_accumulated_gradients(
-        iteration, saved, tmp_path):
-    """No checkpoint holds gradients; the last step is never cut off."""
-    path = cut(tmp_path / 'cut', iteration, counts=2)
-    assert path == str(tmp_path / f'cut/iter_{saved}.pth')
-    resumed = run(tmp_path / 'cut', resumed=True, counts=2)
-    whole = run(tmp_path / 'whole', counts=2)
-    assert torch.equal(resumed.model.weight, whole.model.weight)
-
-
-@HOOKS.register_module()
-class TerminateInVal(Hook):
-    """The process gets SIGTERM in its first validation."""
-
-    def after_val_iter(self, runner, batch_idx, data_batch=None,
-                       outputs=None):
-        if batch_idx == 0 and runner.epoch == 1:
-            os.kill(os.getpid(), signal.SIGTERM)
-
-
-def test_sigterm_in_a_validation_waits_for_the_next_step(tmp_path):
-    """EMAHook has the averaged weights in the model until it ends."""
-    loader = config(tmp_path).train_dataloader
-    more = dict(val_cfg={}, val_evaluator=dict(type='Constant'),
-                val_dataloader=dict(loader, batch_size=7))
-    ema = dict(type='EMAHook', momentum=0.5)
-    path = cut(tmp_path / 'cut', None, **more,
-               custom_hooks=[ema, dict(type='TerminateInVal')])
-    assert path == str(tmp_path / 'cut/iter_5.pth')
-    run(tmp_path / 'cut', resumed=True, **more, custom_hooks=[ema])
-    run(tmp_path / 'whole', **more, custom_hooks=[ema])
-    resumed, whole = (
-        torch.load(tmp_path / name / 'epoch_2.pth', weights_only=True)
-        for name in ('cut', 'whole'))
-    for key in ('state_dict', 'ema_state_dict'):
-        assert resumed[key] == whole[key]
-    assert whole['state_dict']['weight'] != whole['ema_state_dict'][
-        'module.weight']
-    assert resumed['optimizer'] == whole['optimizer']
-
-
-def test_checkpoints_of_sigterm_do_not_accumulate(tmp_path):
-    """One is removed when the next is written, unless it is also a regular
-    one."""
-    cut(tmp_path, 0)
-    cut(tmp_path, 1, resumed=True)
-    assert {p.name for p in tmp_path.glob('*.pth')} == {'iter_2.pth'}
-    run(tmp_path, resumed=True)
-    assert {p.name for p in tmp_path.glob('*.pth')} == {
-        'epoch_1.pth', 'epoch_2.pth'}
-    cut(tmp_path / 'iters', 3, by_epoch=False)
-    run(tmp_path / 'iters', resumed=True, by_epoch=False)
-    assert {p.name for p in tmp_path.glob('iters/*.pth')} == {
-        'iter_4.pth', 'iter_8.pth'}
-
-
-@pytest.mark.parametrize('resumed', [True, False])
-def test_checkpoints_of_another_run_are_not_removed(resumed, tmp_path):
-    """Whether a run resumes from them or only starts with their weights."""
-    path = cut(tmp_path, 1)
-    cfg = config(tmp_path / 'other' if resumed else tmp_path)
-    if resumed:
-        prepare_resume(cfg, path)
-    cfg.load_from = path
-    build_runner(cfg).train()
-    assert Path(path).exists()
 
 
 def test_another_number_of_processes_is_said(tmp_path):
@@ -412,22 +213,6 @@ def test_a_sampler_that_cannot_be_rewound_is_said(tmp_path):
         lines = [line for line in read_logs(tmp_path).splitlines()
                  if 'Begun' in line and 'DefaultSampler' in line]
         assert len(lines) == resumed
-
-
-def test_training_in_a_thread(tmp_path):
-    """Where Python forbids signal handlers."""
-    runners = []
-    thread = threading.Thread(target=lambda: runners.append(run(tmp_path)))
-    thread.start()
-    thread.join(60)
-    assert runners[0].iter == 8
-
-
-def read_logs(work_dir):
-    """What mmengine has logged, without the configs."""
-    return '\n'.join(
-        line for path in work_dir.glob('*/*.log')
-        for line in path.read_text().splitlines() if 'WARNING' in line)
 
 
 @pytest.mark.parametrize('change, batches, said', [
@@ -520,53 +305,6 @@ def test_another_optimizer_is_refused(tmp_path):
     prepare_resume(cfg)
     with pytest.raises(CheckpointError, match='optimizer, .*load_from'):
         build_runner(cfg).train()
-
-
-@pytest.mark.parametrize('by_epoch', [True, False])
-def test_a_checkpoint_waits_for_the_step_of_accumulated_gradients(
-        by_epoch, tmp_path):
-    """Due after 4 of 12 iterations, with a step after every third."""
-    more = dict(max_epochs=3, counts=3, by_epoch=by_epoch)
-    whole = run(tmp_path, **more)
-    first = tmp_path / ('epoch_1.pth' if by_epoch else 'iter_4.pth')
-    meta = torch.load(first, weights_only=True)['meta']
-    assert (meta['iter'], meta['epoch']) == (6, by_epoch)
-    for path in tmp_path.glob('*.pth'):
-        if path != first:
-            path.unlink()
-    resumed = run(tmp_path, resumed=True, **more)
-    assert resumed.iter == 12 and len(resumed.model.seen) == 6
-    assert torch.equal(resumed.model.weight, whole.model.weight)
-
-
-@METRICS.register_module()
-class Constant(BaseMetric):
-    """Never better."""
-
-    def process(self, data_batch, data_samples):
-        self.results.append(0)
-
-    def compute_metrics(self, results):
-        return dict(score=0.5)
-
-
-@pytest.fixture
-def stopped_early(tmp_path):
-    """Settings of five epochs, of which the third is the last: the first
-    validation is the best, two more are waited for."""
-    loader = config(tmp_path).train_dataloader
-    return dict(
-        max_epochs=5, val_cfg={}, val_evaluator=dict(type='Constant'),
-        val_dataloader=dict(loader, sampler=dict(type='DefaultSampler')),
-        custom_hooks=[dict(type='EarlyStoppingHook', monitor='score',
-                           rule='greater', patience=2)])
-
-
-def test_a_stop_between_two_steps_is_saved(stopped_early, tmp_path):
-    """The optimizer steps after iterations 8 and 16, the run ends at 12."""
-    run(tmp_path, counts=8, **stopped_early)
-    meta = torch.load(tmp_path / 'epoch_3.pth', weights_only=True)['meta']
-    assert (meta['epoch'], meta['iter']) == (3, 12)
 
 
 @pytest.mark.parametrize('kind', [
