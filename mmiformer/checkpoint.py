@@ -5,6 +5,7 @@ import errno
 import hashlib
 import logging
 import os
+import pickle
 import re
 from collections.abc import Mapping
 from inspect import isroutine
@@ -93,7 +94,7 @@ def _download(url: str) -> Path:
     return path
 
 
-def read_checkpoint(source: str, map_location: Any = 'cpu') -> Any:
+def read_checkpoint(source: str, map_location: Any = 'cpu') -> Mapping:
     """Opens a checkpoint; no code in it is run.
 
     Args:
@@ -103,14 +104,23 @@ def read_checkpoint(source: str, map_location: Any = 'cpu') -> Any:
 
     Raises:
         FileNotFoundError, ConnectionError: As of :func:`find`.
-        ValueError: The file is damaged, or holds more than tensors and
-            numbers; or as of :func:`find`.
+        ValueError: The file is damaged, holds more than tensors and numbers,
+            or no dict; or as of :func:`find`.
     """
     if '://' in source and not source.startswith((*FINDERS, *WEB)):
-        with mock.patch.dict(os.environ, {FORCE: '1', FORCE_NO: '0'}):
-            return drop_code(restore(
-                CheckpointLoader.load_checkpoint(source, map_location)))
-    return open_checkpoint(source, map_location)
+        try:
+            with mock.patch.dict(os.environ, {FORCE: '1', FORCE_NO: '0'}):
+                content = drop_code(restore(
+                    CheckpointLoader.load_checkpoint(source, map_location)))
+        except pickle.UnpicklingError as error:
+            raise ValueError(
+                f'{source} is refused: {first_line(error)}') from error
+    else:
+        content = open_checkpoint(source, map_location)
+    if not isinstance(content, Mapping):
+        raise ValueError(f'{source} holds a {type(content).__name__}, not the '
+                         'weights of a model')
+    return content
 
 
 def open_checkpoint(filename: str, map_location: Any = None) -> Any:

@@ -1,7 +1,7 @@
 """The authors' checkpoints by their names, and loading them whole."""
 import os
 from pathlib import Path
-from typing import Any, Dict, Mapping, Optional, Tuple
+from typing import Any, Dict, Optional, Tuple
 
 from mmengine.runner import CheckpointLoader
 from torch import nn
@@ -101,11 +101,8 @@ def load_pretrained(model: nn.Module, checkpoint: str,
         FileNotFoundError, ConnectionError, ValueError: As
             ``read_checkpoint`` and :func:`~.weights.check_fit` raise them.
     """
-    content = read_checkpoint(checkpoint)
-    if not isinstance(content, Mapping):
-        raise ValueError(f'{checkpoint} holds a {type(content).__name__}, '
-                         'not the weights of a model')
-    weights = unwrap(content, prefix and prefix.rstrip('.') + '.')
+    weights = unwrap(
+        read_checkpoint(checkpoint), prefix and prefix.rstrip('.') + '.')
     try:
         check_fit(model, weights)
     except ValueError as error:
