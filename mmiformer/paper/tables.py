@@ -77,6 +77,9 @@ def find_row(cfg: Config) -> Optional[Tuple[str, str, Published]]:
     if (table is None or type_name(backbone) != 'IFormer'
             or not isinstance(arch, str)):
         return None
+    head = cfg.model.get('decode_head') or cfg.model.roi_head.bbox_head
+    if head.get('num_classes') != (80 if table == 'coco' else 150):
+        return None  # of other data
     name = f'iFormer-{arch[0].upper()}'
     row = TABLES[table].get(name)
     return row and (table, name, row)

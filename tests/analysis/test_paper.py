@@ -39,7 +39,10 @@ def test_flops_of_every_row(name, configs):
     (ADE, ('ade20k', 'iFormer-S')),
     ('upernet_ade20k/iformer_s_160k.py', ('upernet', 'iFormer-S')),
     ('mask_rcnn/iformer_l_1x.py', None),
+    ('mask_rcnn/iformer_s_3x_ms.py', ('coco', 'iFormer-S')),
     ('faster_rcnn/iformer_s_custom.py', None),
+    ('mask_rcnn/iformer_s_nuclei.py', None),  # heads for other data
+    ('fpn_camvid/iformer_s.py', None),
 ])
 def test_the_row_of_a_config(config, row, configs):
     cfg = Config.fromfile(configs / config)
