@@ -24,7 +24,7 @@ class NotFiniteError(RuntimeError):
     """A loss or a gradient is not finite; the weights are as before."""
 
 
-@HOOKS.register_module()
+@HOOKS.register_module(force=True)
 class NonFiniteHook(Hook):
     """Stops a run at a loss or a gradient that is infinite or not a number.
 

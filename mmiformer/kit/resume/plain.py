@@ -6,7 +6,7 @@ from mmengine.registry import HOOKS
 from ...checkpoint import drop_code, to_plain
 
 
-@HOOKS.register_module()
+@HOOKS.register_module(force=True)
 class PlainCheckpointHook(Hook):
     """Keeps classes of mmengine and NumPy out of checkpoints.
 
