@@ -73,6 +73,8 @@ def report_errors(args: argparse.Namespace, status: int = 1,
             text = f'{getattr(args, "config", "a config")}: {text}'
         elif not isinstance(error, kinds) or isinstance(error, BUGS):
             text = ''
+        elif isinstance(error, RuntimeError):  # of a library
+            text += ' (--debug shows the trace)'
         if args.debug or not text:
             traceback.print_exc()
         else:

@@ -63,7 +63,7 @@ def find_changes(old: str, new: str) -> List[str]:
             if not line.startswith(('---', '+++', '@@'))]
 
 
-@RUNNERS.register_module()
+@RUNNERS.register_module(force=True)
 class ResumableRunner(Runner):
     """mmengine's Runner; an interrupted run, resumed, ends with the same
     weights as an uninterrupted one (bit for bit on a CPU).
@@ -115,7 +115,8 @@ class ResumableRunner(Runner):
 
         Raises:
             CheckpointError: It cannot be written, for want of space or
-                permission; checkpoints from before are untouched.
+                permission. It touches no other checkpoint, but mmengine may
+                have removed one before (`max_keep_ckpts`).
         """
         meta = dict(meta or {})
         if save_optimizer and self._accumulated():
@@ -146,9 +147,9 @@ class ResumableRunner(Runner):
                     out_dir, scratch.name, *args, **kwargs)
         except OSError as error:
             raise CheckpointError(
-                f'{path} could not be written ({error}); the checkpoints '
-                'before it are whole: fix the cause, then continue with '
-                '--resume') from error
+                f'{path} could not be written ({error}); what is left of '
+                'earlier checkpoints is whole: fix the cause, then continue '
+                'with --resume') from error
         if kwargs['save_optimizer']:
             Path(self.work_dir, 'last_checkpoint').write_text(str(path))
             if self._sigterm_checkpoint not in (None, path.absolute()):
