@@ -5,13 +5,11 @@ import errno
 import hashlib
 import logging
 import os
-import pickle
 import re
 from collections.abc import Mapping
 from inspect import isroutine
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator
-from unittest import mock
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlparse
 
@@ -98,8 +96,7 @@ def read_checkpoint(source: str, map_location: Any = 'cpu') -> Mapping:
     """Opens a checkpoint; no code in it is run.
 
     Args:
-        source: As :func:`find` takes it; or with any other scheme that
-            mmengine knows (``openmmlab://...``), which mmengine opens.
+        source: As :func:`find` takes it.
         map_location: Of ``torch.load``.
 
     Raises:
@@ -107,16 +104,7 @@ def read_checkpoint(source: str, map_location: Any = 'cpu') -> Mapping:
         ValueError: The file is damaged, holds more than tensors and numbers,
             or no dict; or as of :func:`find`.
     """
-    if '://' in source and not source.startswith((*FINDERS, *WEB)):
-        try:
-            with mock.patch.dict(os.environ, {FORCE: '1', FORCE_NO: '0'}):
-                content = drop_code(restore(
-                    CheckpointLoader.load_checkpoint(source, map_location)))
-        except pickle.UnpicklingError as error:
-            raise ValueError(
-                f'{source} is refused: {first_line(error)}') from error
-    else:
-        content = open_checkpoint(source, map_location)
+    content = open_checkpoint(source, map_location)
     if not isinstance(content, Mapping):
         raise ValueError(f'{source} holds a {type(content).__name__}, not the '
                          'weights of a model')
@@ -166,17 +154,14 @@ def drop_code(checkpoint: Any) -> Any:
 
 def force_weights_only() -> None:
     """Makes every ``torch.load`` of this process and its children refuse
-    code, whoever calls it, and mmengine open files and URLs as
-    :func:`read_checkpoint` does; unless the user has told torch otherwise."""
-    if _is_set(FORCE_NO):
-        print_log(
-            f'{FORCE_NO} is set: loaders of other packages may run code '
-            'from checkpoints', logger='current',
-            level=logging.WARNING)
+    code, whoever calls it, unless the user has told torch otherwise; and
+    makes mmengine open files and URLs as :func:`read_checkpoint` does."""
+    CheckpointLoader.register_scheme(['', *WEB], open_checkpoint, force=True)
+    if os.environ.get(FORCE_NO, '').lower() in ('1', 'y', 'yes', 'true'):
+        print_log(f'{FORCE_NO} is set: loaders of other packages may run code '
+                  'from checkpoints', 'current', logging.WARNING)
     else:
         os.environ[FORCE] = '1'
-        CheckpointLoader.register_scheme(
-            ['', *WEB], open_checkpoint, force=True)
 
 
 @contextlib.contextmanager
@@ -190,11 +175,6 @@ def opened_safely() -> Iterator[None]:
         yield
     finally:
         CheckpointLoader._schemes = schemes
-
-
-def _is_set(variable: str) -> bool:
-    """As torch reads it."""
-    return os.environ.get(variable, '').lower() in ('1', 'y', 'yes', 'true')
 
 
 def to_plain(value: Any) -> Any:

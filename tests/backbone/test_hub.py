@@ -207,14 +207,3 @@ def test_every_way_to_load(served, tiny, tmp_path):
     device = torch.device('meta')  # mmengine's argument is passed on
     state = CheckpointLoader.load_checkpoint(BASE, map_location=device)
     assert state['stages.0.pos_embed'].device == device
-
-
-def test_other_schemes_are_mmengines(monkeypatch, tmp_path):
-    torch.save(dict(meta=dict(config='run me', epoch=1)), tmp_path / 'a.pth')
-    monkeypatch.setitem(
-        CheckpointLoader._schemes, 'theirs://', lambda filename, device:
-        torch.load(tmp_path / filename[len('theirs://'):]))
-    CheckpointLoader._schemes['theirs://'].__name__ = 'load_from_theirs'
-    monkeypatch.setattr(CheckpointLoader, '_schemes', dict(sorted(
-        CheckpointLoader._schemes.items(), reverse=True)))
-    assert read_checkpoint('theirs://a.pth') == dict(meta=dict(epoch=1))

@@ -313,18 +313,6 @@ def test_a_users_own_setting_is_respected(monkeypatch, log):
     monkeypatch.delenv(FORCE)
 
 
-def test_what_mmengine_opens_is_refused_alike(evil, monkeypatch):
-    """A scheme of its own, such as openmmlab://."""
-    monkeypatch.setattr(
-        CheckpointLoader, '_schemes', {**CheckpointLoader._schemes})
-    CheckpointLoader.register_scheme(
-        'kept://', lambda name, map_location: torch.load(
-            str(evil), map_location=map_location, weights_only=True))
-    with pytest.raises(ValueError, match='kept://x is refused'):
-        read_checkpoint('kept://x')
-    assert not has_run(evil)
-
-
 @pytest.mark.parametrize('content', [[1, 2], torch.ones(1)])
 def test_what_holds_no_dict_is_no_checkpoint(content, tmp_path):
     torch.save(content, tmp_path / 'x.pth')
