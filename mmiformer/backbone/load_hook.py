@@ -1,6 +1,7 @@
 """Hooks that the configs use."""
 import re
 from collections import OrderedDict
+from collections.abc import Mapping
 
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
@@ -40,6 +41,8 @@ class LoadBackboneHook(Hook):
         backbone = getattr(model, 'backbone', None)
         if not isinstance(backbone, IFormer):
             return
+        if isinstance(checkpoint.get('model'), Mapping):  # as timm writes it
+            checkpoint.setdefault('state_dict', checkpoint['model'])
         state = checkpoint.get('state_dict', checkpoint)
         names = {PREFIX.sub('', name, 1): name for name in state
                  if PREFIX.match(name)}

@@ -118,14 +118,15 @@ def test_every_wrapping(wrap, load, released, tiny, tmp_path, log):
     assert 'resized' not in line
 
 
+@pytest.mark.parametrize('key', ['state_dict', 'model'])
 @pytest.mark.parametrize('prefix', ['', 'module.', 'student.',
                                     'module.student.'])
-def test_whole_models_keep_their_heads(prefix, released, tmp_path):
+def test_whole_models_keep_their_heads(prefix, key, released, tmp_path):
     """Also where DistributedDataParallel or another model was around them."""
     first = Detector()
     first.backbone.load_state_dict(dict(released))
-    torch.save(dict(state_dict={
-        prefix + name: value for name, value in first.state_dict().items()}),
+    torch.save({key: {
+        prefix + name: value for name, value in first.state_dict().items()}},
         tmp_path / 'weights.pth')
     runner = make_runner(Detector(), tmp_path)
     runner.load_checkpoint(
