@@ -11,7 +11,7 @@ LOCK = Lock()  # torch's list of allowed names is one for all threads
 TORCH = tuple(map(int, torch.__version__.split('.')[:2]))
 if TORCH < (2, 0):
     raise ImportError(f'mmiformer needs torch >= 2.0, found {torch.__version__}'
-                      ': use it in a new environment (docs/install.md)')
+                      ': use it in a new environment')
 
 
 def is_tracing() -> bool:

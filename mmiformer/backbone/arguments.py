@@ -4,12 +4,14 @@ import inspect
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 import torch
+from mmengine.model import PretrainedInit
 
 from ..compat import TORCH
 from .layers import BATCH_NORMS
 
 NUM_STAGES = 4
 NORM_KEYS = {'type', 'requires_grad', 'eps', 'momentum'}
+PRETRAINED = 'Pretrained', 'PretrainedInit', PretrainedInit
 COMPILE_KEYS = {*inspect.signature(torch.compile).parameters} - {'model'}
 # Whether a value fits, and what it may be; by the argument's name.
 Rules = Dict[str, Tuple[Callable[[Any], bool], str]]
@@ -90,7 +92,7 @@ RULES: Rules = dict(
         f'True, False or a dict with keys of {sorted(COMPILE_KEYS)}'),
     init_cfg=(
         lambda v: all(isinstance(cfg, dict) and 'type' in cfg and (
-            cfg['type'] != 'Pretrained' or isinstance(
+            cfg['type'] not in PRETRAINED or isinstance(
                 cfg.get('checkpoint'), str)) for cfg in list_init_cfgs(v)),
         'None, a dict with a type, or a list of such dicts; Pretrained needs '
         'checkpoint, a path, URL or name'))

@@ -2,13 +2,20 @@
 from typing import List, Optional, Sequence, Tuple, Union
 
 import torch
-from mmengine.model import BaseModule, PretrainedInit
+from mmengine.model import BaseModule
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 from ..registry import BACKBONES
 from .arch import resolve_arch
-from .arguments import RULES, check, compile_cfg, list_init_cfgs, per_stage
+from .arguments import (
+    PRETRAINED,
+    RULES,
+    check,
+    compile_cfg,
+    list_init_cfgs,
+    per_stage,
+)
 from .hub import load_pretrained, resolve_release
 from .layers import Block, PatchEmbed, Stage, Stem
 from .mixer import InceptionMixer
@@ -34,8 +41,8 @@ class IFormer(BaseModule):
             stored position maps; 384 for the ``_384`` weights. For other
             inputs the maps are resized bilinearly.
         in_channels: Channels of the input.
-        out_indices: The stages to emit, increasing, of 0 to 3. Stages after
-            the last of them are not built.
+        out_indices: The stages whose maps are returned, increasing, of 0 to 3.
+            Stages after the last of them are not built.
         out_norms: A LayerNorm on each emitted map. Dense heads need it: the
             residual stream leaves the stages with a deviation of 2 to 5.
         frozen_stages: -1 freezes nothing, 0 the first patch embedding and
@@ -215,7 +222,7 @@ class IFormer(BaseModule):
         for i, stage in enumerate(self.stages):
             x = stage(x)
             if i in self.out_indices:
-                outs.append(stage.emit(x))
+                outs.append(stage.output_map(x))
         return tuple(outs)
 
     def init_weights(self) -> None:
@@ -227,8 +234,7 @@ class IFormer(BaseModule):
         """
         done, init_cfg = self.is_init, self.init_cfg
         cfgs = list_init_cfgs(init_cfg)
-        pretrained = [cfg for cfg in cfgs
-                      if cfg['type'] in ('Pretrained', PretrainedInit)]
+        pretrained = [cfg for cfg in cfgs if cfg['type'] in PRETRAINED]
         self.init_cfg = [cfg for cfg in cfgs if cfg not in pretrained]
         super().init_weights()
         self.init_cfg = init_cfg

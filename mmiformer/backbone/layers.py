@@ -183,7 +183,7 @@ class Stage(nn.Module):
         dim: Channels of the stage.
         pos_embed_size: Grid ``(h, w)`` of the position map.
         blocks: Of :class:`Block`.
-        out_norm: Whether :meth:`emit` applies a LayerNorm.
+        out_norm: Whether :meth:`output_map` applies a LayerNorm.
         with_cp: Whether the blocks recompute their activations in backward.
     """
 
@@ -209,7 +209,7 @@ class Stage(nn.Module):
                 x = block(x)
         return x.permute(0, 3, 1, 2)
 
-    def emit(self, x: Tensor) -> Tensor:
+    def output_map(self, x: Tensor) -> Tensor:
         """The map as the backbone returns it, ``(B, dim, h, w)``: normalised,
         and contiguous since mmcv's operators (RoIAlign) read NCHW memory."""
         if self.out_norm is not None:

@@ -60,7 +60,7 @@ def avg_pool(x: Tensor, kernel_size: int
     return x.permute(0, 2, 3, 1)
 
 
-class DepthwiseBranch(nn.Module):
+class ConvBranch(nn.Module):
     """One half of the high mixer: 1x1 convolution, then depthwise 3x3.
 
     Args:
@@ -84,7 +84,7 @@ class DepthwiseBranch(nn.Module):
                         self.pointwise(x))
 
 
-class MaxPoolBranch(nn.Module):
+class PoolBranch(nn.Module):
     """The other half of the high mixer: 3x3 max-pooling, then 1x1 convolution.
 
     Args:
@@ -212,10 +212,10 @@ class Fusion(nn.Conv2d):
 # The branches of the high mixer: attribute name and constructor. 'depthwise'
 # and 'max_pool' are the paper's, the others are for ablations.
 HIGH_BRANCHES = {
-    'depthwise': ('depthwise_branch', DepthwiseBranch),
-    'conv': ('conv_branch', partial(DepthwiseBranch, dense=True)),
-    'max_pool': ('max_pool_branch', MaxPoolBranch),
-    'avg_pool': ('avg_pool_branch', partial(MaxPoolBranch, pool=avg_pool)),
+    'depthwise': ('depthwise_branch', ConvBranch),
+    'conv': ('conv_branch', partial(ConvBranch, dense=True)),
+    'max_pool': ('max_pool_branch', PoolBranch),
+    'avg_pool': ('avg_pool_branch', partial(PoolBranch, pool=avg_pool)),
 }
 ATTENTION = 'attention'
 

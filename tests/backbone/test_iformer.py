@@ -15,6 +15,7 @@ from conftest import (
     golden_weights,
     math_attention,
 )
+from mmengine.model import PretrainedInit
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -278,6 +279,7 @@ def test_norm_cfg(tiny):
     ('compile', dict(speed=9), 'dynamic'),
     ('init_cfg', 'iformer_small.pth', 'dict'),
     ('init_cfg', dict(type='Pretrained'), 'checkpoint'),
+    ('init_cfg', dict(type=PretrainedInit), 'checkpoint'),
 ])
 def test_a_wrong_argument_is_named(argument, value, choices):
     with pytest.raises(ValueError) as error:
