@@ -12,14 +12,12 @@ ALL = [str(path.relative_to(ROOT / 'configs').with_suffix(''))
        if path.parent.name not in (*CLASSIFICATION, 'peers')]
 CAMVID, NUCLEI = 'fpn_camvid/iformer_s', 'mask_rcnn/iformer_s_nuclei'
 PEERS = {  # of ours, to compare with
-    'vit_ti_imagenet_shapes': 'imagenet/iformer_s_shapes',
-    'swin_t_imagenet_shapes': 'imagenet/iformer_s_shapes',
     'swin_t_fpn_shapes': 'fpn_ade20k/iformer_s_shapes',
     'swin_t_mask_rcnn_shapes': 'mask_rcnn/iformer_s_shapes',
     'swin_t_fpn_camvid': CAMVID, 'r50_fpn_camvid': CAMVID,
     'swin_t_mask_rcnn_nuclei': NUCLEI, 'r50_mask_rcnn_nuclei': NUCLEI,
 }
-CLASSES = dict(vit='VisionTransformer', swin='SwinTransformer', r50='ResNet')
+CLASSES = dict(swin='SwinTransformer', r50='ResNet')
 
 
 def build(cfg):

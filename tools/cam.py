@@ -3,16 +3,14 @@
     tools/cam.py configs/imagenet/iformer_s_300e.py \\
         mmiformer://iformer_small --images a.jpg b.jpg --out cam.png
     tools/cam.py CONFIG CHECKPOINT PEERS_CONFIG PEERS_CHECKPOINT \\
-        --images a.jpg --category dog --out cam.png \\
-        --layer neck.fpn_convs.0:NCHW
+        --images a.jpg --category dog --out cam.png --part neck --level 0
 
 For classifiers and segmentors with any backbone. By default each model shows
 its top prediction, in the last map of its backbone, which is coarse: in a model
-with an FPN, neck.fpn_convs.0 shows small things. Layers are named as in
-`model.named_modules()`, with the layout of their output; for models that differ
-give one for each.
+with an FPN, --part neck --level 0 shows small things.
 """
 import argparse
+from difflib import get_close_matches
 from pathlib import Path
 
 import cv2
@@ -20,35 +18,40 @@ import cv2
 from mmiformer.config import load_config
 from mmiformer.front import new_parser, run
 from mmiformer.kit.inference import load_model, read_image, read_meta
-from mmiformer.paper import look, pictures
-from mmiformer.paper.cam import LAST_MAP, METHODS, explain, find_method
-from mmiformer.paper.layer_maps import LAYOUTS, suggest
+from mmiformer.paper.cam import METHODS, explain, find_method
+from mmiformer.paper.pictures import (
+    draw_activations,
+    image_file,
+    picture_file,
+)
 
 
 def parse_args() -> argparse.Namespace:
     parser = new_parser(__doc__)
-    look.add_model_arguments(parser)
+    parser.add_argument('models', nargs='+', metavar='CONFIG CHECKPOINT',
+                        help='of one model or more')
+    parser.add_argument('--images', nargs='+', required=True, type=image_file)
+    parser.add_argument('--out', required=True, type=picture_file,
+                        help='file of the picture: .png, .jpg, .svg, ...')
     parser.add_argument('--category', help='the name of a class; default: '
                         'the top prediction of each model')
-    parser.add_argument('--layer', nargs='+', metavar='NAME:LAYOUT',
-                        type=look.layer, default=[LAST_MAP],
-                        help='one, or one per model; default: the backbone; '
-                        f'LAYOUT: {", ".join(LAYOUTS)}')
+    parser.add_argument('--part', choices=['backbone', 'neck'],
+                        default='backbone', help='whose maps are looked at')
+    parser.add_argument('--level', type=int, default=-1, help='which of its '
+                        'maps, the finest is 0; default: the last')
     parser.add_argument('--method', choices=list(METHODS), help='default: '
                         'gradcam for a classifier, hirescam for a segmentor')
     args = parser.parse_args()
-    if len(args.layer) == 1:
-        args.layer *= len(args.models)
-    if len(args.layer) != len(args.models):
-        parser.error(f'--layer: {len(args.layer)} for {len(args.models)} '
-                     'models: give one, or one per model')
+    if len(args.models) % 2:
+        parser.error(f'{args.models[-1]}: give CONFIG CHECKPOINT of each model')
     return args
 
 
 def main(args: argparse.Namespace) -> None:
     find_method(args.method or 'gradcam')
     rows = [[] for _ in args.images]
-    for (path, checkpoint), layer in zip(args.models, args.layer):
+    configs = args.models[::2]
+    for path, checkpoint in zip(configs, args.models[1::2]):
         cfg, category = load_config(path), None
         classes = read_meta(cfg)['classes']
         if args.category:  # ImageNet's are several with commas
@@ -56,18 +59,19 @@ def main(args: argparse.Namespace) -> None:
                              if args.category in (name, *name.split(', '))),
                             None)
             if category is None:
+                near = get_close_matches(args.category, classes, 9, 0.)
                 raise ValueError(f'--category {args.category}: unknown to '
-                                 f'{path}, {suggest(args.category, classes)}')
+                                 f'{path}, choose from {near}')
         model = load_model(cfg, checkpoint)
         for row, image in zip(rows, args.images):
             shown, data = read_image(cfg, model, str(image))
             row.append((shown, *explain(model, shown, data, classes, category,
-                                        layer, args.method)))
+                                        args.part, args.level, args.method)))
     if all(heat is None for row in rows for _, heat, _ in row):
         raise ValueError(f'{rows[0][0][2]} in any of the images')
-    pictures.draw_activations(
+    draw_activations(
         args.out, ['/'.join(Path(path).with_suffix('').parts[-2:])
-                   for path, _ in args.models],
+                   for path in configs],
         [cv2.imread(str(path))[..., ::-1] for path in args.images], rows)
     print(f'written: {args.out}')
 

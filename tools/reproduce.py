@@ -11,17 +11,16 @@ import shlex
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import List
 
-from mmengine.config import Config
-
 from mmiformer.config import add_cfg_options, load_config
 from mmiformer.front import new_parser, run
-from mmiformer.paper.curves import METRIC
-from mmiformer.paper.logs import find_metrics, last_metrics
-from mmiformer.paper.targets import TARGETS, Target
-from mmiformer.paper.verdict import describe_progress, judge
+from mmiformer.paper.curves import METRIC, describe_progress, read_curve
+from mmiformer.paper.logs import find_metrics, last_metrics, read_scalars
+from mmiformer.paper.targets import RELEASED_TOLERANCE, TARGETS
+from mmiformer.paper.verdict import judge
 
 TOOLS = Path(__file__).resolve().parent
 STATUS = 2  # of what is no verdict
@@ -48,14 +47,6 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def read_settings(config: str, options: List[str]) -> Config:
-    """The config as the two commands read it, with their overrides."""
-    parser = argparse.ArgumentParser()
-    add_cfg_options(parser)
-    return load_config(config, parser.parse_args(
-        ['--cfg-options', *options]).cfg_options)
-
-
 def call(command: List[str]) -> None:
     """Runs a command. If this process is interrupted, the command gets SIGTERM
     and may save before it ends.
@@ -75,26 +66,27 @@ def call(command: List[str]) -> None:
             'and run the same command again to resume')
 
 
-def choose_checkpoint(target: Target, train_dir: Path, last: Path) -> Path:
-    """The best epoch, as the authors chose theirs; or the last checkpoint."""
-    if not target.curve:
-        return last
-    best = train_dir / f'best_{METRIC.replace("/", "_")}_epoch_*.pth'
+def choose_checkpoint(best: bool, train_dir: Path, last: Path) -> Path:
+    """The last checkpoint, or that of the best epoch."""
+    pattern = f'best_{METRIC.replace("/", "_")}_epoch_*.pth'
     # A training that was killed between two files leaves both.
-    return max(train_dir.glob(best.name), default=best,
-               key=lambda path: path.stat().st_mtime)
+    return max(train_dir.glob(pattern), default=train_dir / pattern,
+               key=lambda path: path.stat().st_mtime) if best else last
 
 
 def reproduce(args: argparse.Namespace) -> int:
     """Prints the plan, follows it, and returns the exit status."""
-    target = TARGETS[args.row].for_checkpoint(args.checkpoint)
+    target = TARGETS[args.row]
+    if args.checkpoint and Path(args.checkpoint).stem == target.released:
+        target = replace(target, tolerance=RELEASED_TOLERANCE)
     train_dir, test_dir = (args.work_dir / args.row / part
                            for part in ('train', 'test'))
     config = str(TOOLS.parent / 'configs' / target.config)
-    options = [f'randomness.seed={target.seed}', *(
-        option.format(work_dir=args.work_dir) for option in target.options),
-        *args.cfg_options]
-    cfg = read_settings(config, options)
+    options = ['--cfg-options', f'randomness.seed={target.seed}',
+               *args.cfg_options]
+    parser = argparse.ArgumentParser()  # as the two commands read them
+    add_cfg_options(parser)
+    cfg = load_config(config, parser.parse_args(options).cfg_options)
     loop, batch = cfg.train_cfg, cfg.train_dataloader.batch_size
     base = cfg.auto_scale_lr.base_batch_size
     last = train_dir / (f'epoch_{loop.max_epochs}.pth' if 'max_epochs' in loop
@@ -102,12 +94,13 @@ def reproduce(args: argparse.Namespace) -> int:
     trains = not args.checkpoint and not last.is_file()
     train = [sys.executable, str(TOOLS / 'train.py'), config, '--work-dir',
              str(train_dir), '--resume', *['--auto-scale-lr'] * (batch != base),
-             '--cfg-options', *options]
+             *options]
 
     def test() -> List[str]:
-        tested = args.checkpoint or choose_checkpoint(target, train_dir, last)
+        tested = args.checkpoint or choose_checkpoint(
+            bool(target.curve), train_dir, last)
         return [sys.executable, str(TOOLS / 'test.py'), config, str(tested),
-                '--work-dir', str(test_dir), '--cfg-options', *options]
+                '--work-dir', str(test_dir), *options]
 
     if target.note:
         print(f'note: {target.note}')
@@ -129,14 +122,13 @@ def reproduce(args: argparse.Namespace) -> int:
         call(test())
         if len(find_metrics(test_dir)) == tests:
             raise FileNotFoundError(f'the test wrote no metrics: {test_dir}')
-    if not args.checkpoint:
-        for line in describe_progress(target, train_dir):
-            print(line)
+    if target.curve and not args.checkpoint:
+        print(describe_progress(read_scalars(train_dir), read_curve(
+            target.curve), target.tolerance) or 'no epoch is validated yet')
     if args.dry_run:
         return 0
     verdicts = judge(target, last_metrics(test_dir))
-    for verdict in verdicts:
-        print(verdict.describe())
+    print(*verdicts, sep='\n')
     return int(not all(verdict.passed for verdict in verdicts))
 
 

@@ -11,14 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .layer_maps import find_layer, last_tensor, to_maps
-
 # Names on the command line, and those of the library's classes. Grad-CAM++ and
 # XGrad-CAM are missing: they assume maps after a ReLU, without negative
 # values, which none of these backbones has.
 METHODS = {'gradcam': 'GradCAM', 'hirescam': 'HiResCAM',
            'layercam': 'LayerCAM'}
-LAST_MAP = ('backbone', 'NCHW')  # every model of OpenMMLab has one
 
 
 class Logits(nn.Module):
@@ -45,7 +42,8 @@ class Logits(nn.Module):
 
 def explain(model: nn.Module, shown: np.ndarray, data: Dict[str, Any],
             classes: Sequence[str], category: Optional[int] = None,
-            layer: Tuple[str, str] = LAST_MAP, method: Optional[str] = None
+            part: str = 'backbone', level: int = -1,
+            method: Optional[str] = None
             ) -> Tuple[Optional[np.ndarray], str]:
     """Where a model sees a class, by default its top prediction.
 
@@ -61,8 +59,9 @@ def explain(model: nn.Module, shown: np.ndarray, data: Dict[str, Any],
             ``inputs`` ``(1, 3, H, W)`` and ``data_samples``.
         classes: Their names; the top prediction is never ``background``.
         category: The index of a class.
-        layer: The dotted name of a layer, as in ``model.named_modules()``, and
-            the layout of its (last) output, see :data:`~.layer_maps.LAYOUTS`.
+        part: ``'backbone'`` or ``'neck'``, which returns maps
+            ``(1, C, h, w)``.
+        level: Which of these maps is looked at.
         method: One of :data:`METHODS`; by default Grad-CAM for a classifier
             and HiResCAM for a segmentor, since Grad-CAM weights a channel by
             its mean gradient, and lights up other classes in a dense model.
@@ -72,9 +71,8 @@ def explain(model: nn.Module, shown: np.ndarray, data: Dict[str, Any],
         class, and the name of the class; or None and ``no cat is seen``.
 
     Raises:
-        ValueError: The model is of another kind, there is no such layer or
-            method, the layout does not fit, or the class does not depend on
-            the layer.
+        ValueError: The model is of another kind, has no such map, or the class
+            does not depend on it.
         ImportError: The library is missing.
     """
     logits, image = Logits(model, data['data_samples']), data['inputs']
@@ -95,41 +93,42 @@ def explain(model: nn.Module, shown: np.ndarray, data: Dict[str, Any],
     inside = labels == category if logits.dense else torch.tensor(True)
     if not inside.any():
         return None, f'no {classes[category]} is seen'
-    tap, outputs = nn.Identity(), []
+    source = getattr(logits.model, part, None)
+    if source is None:
+        raise ValueError(f'{type(model).__name__} has no {part}')
+    tap, maps = nn.Identity(), []
+
+    def look(module: nn.Module, args: tuple, outs: Any) -> None:
+        outs = outs if isinstance(outs, (tuple, list)) else (outs, )
+        if not -len(outs) <= level < len(outs) or outs[level].dim() != 4:
+            raise ValueError(f'the {part} gives no map {level}, but tensors of '
+                             f'shapes {[tuple(x.shape) for x in outs]}')
+        # The library hooks a layer that returns one tensor: it hooks the tap.
+        maps.append(tap(outs[level]))
 
     def target(output: Tensor) -> Tensor:
-        score, gradient = output[category][inside].sum(), None
-        if [x.requires_grad for x in outputs] == [True]:
-            gradient, = torch.autograd.grad(
-                score, outputs, retain_graph=True, allow_unused=True)
+        score = output[category][inside].sum()
+        gradient, = torch.autograd.grad(
+            score, maps[-1:], retain_graph=True, allow_unused=True)
         if gradient is None or not gradient.any():
-            raise ValueError(f'layer {layer[0]} runs {len(outputs)} times for '
-                             'an image, or the class does not depend on its '
-                             'output: choose another layer')
+            raise ValueError(
+                f'the class does not depend on map {level} of the {part}')
         return score
 
-    # The library hooks a layer that returns one tensor, so it hooks the tap,
-    # which gets the last of several.
-    find_layer(logits.model, layer[0]).register_forward_hook(
-        lambda module, args, out: outputs.append(tap(last_tensor(out))))
+    source.register_forward_hook(look)
     # A copy of the maps, as the next layer may work in place.
     with torch.enable_grad(), cam_class(
-            logits, [tap], reshape_transform=lambda x: to_maps(
-                x, layer[1], tuple(image.shape[2:])).clone()) as cam:
+            logits, [tap], reshape_transform=torch.clone) as cam:
         heat, = cam(image.detach().clone().requires_grad_(), [target])
     return heat[:shown.shape[0], :shown.shape[1]], classes[category]
 
 
 def find_method(method: str) -> type:
-    """The library's class of a method.
+    """The library's class of a method of :data:`METHODS`.
 
     Raises:
-        ValueError: The method is unknown.
         ImportError: The library is missing.
     """
-    if method not in METHODS:
-        raise ValueError(f'unknown method {method!r}: choose from '
-                         f'{list(METHODS)}')
     try:
         import pytorch_grad_cam
     except ImportError as error:

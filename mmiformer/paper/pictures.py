@@ -2,14 +2,34 @@
 
 Figures are made without pyplot, so importing this changes no matplotlib state.
 """
+import argparse
 from pathlib import Path
 from typing import Dict, List, Optional, Sequence, Tuple
 
+import cv2
 import numpy as np
+from matplotlib.backend_bases import FigureCanvasBase
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from ..config import output_file
 from .spectrum import relative_log_amplitude
+
+
+def image_file(text: str) -> Path:
+    """An argparse type: an image that can be read."""
+    if not cv2.haveImageReader(text):
+        raise argparse.ArgumentTypeError(f'{text}: not an image')
+    return Path(text)
+
+
+def picture_file(text: str) -> Path:
+    """An argparse type: a picture to write, whose folder is created."""
+    known = FigureCanvasBase.get_supported_filetypes()
+    if Path(text).suffix[1:] not in known:
+        raise argparse.ArgumentTypeError(
+            f'{text}: name a file of the suffix .' + ', .'.join(known))
+    return output_file(text)
 
 
 def make_grid(rows: int, columns: int, size: Tuple[float, float]
@@ -33,7 +53,7 @@ def draw_spectra(path: Path, spectra: Dict[str, Tensor], title: str) -> None:
 
     Args:
         path: PNG file.
-        spectra: From :func:`~.spectrum.log_amplitude`, by the layer's name.
+        spectra: From :func:`~.spectrum.mixer_spectra`.
         title: Above the picture.
     """
     columns = -(-len(spectra) // 3)
@@ -44,8 +64,7 @@ def draw_spectra(path: Path, spectra: Dict[str, Tensor], title: str) -> None:
     for cell in grid.flat:
         cell.axis('off')
     for cell, (name, spectrum) in zip(grid.T.flat, spectra.items()):
-        # Model, block and branch, each in a line.
-        label = name.replace(': ', '\n').replace('.mixer.', '\n')
+        label = name.replace('.mixer.', '\n')  # block and branch
         frequencies, values = relative_log_amplitude(spectrum)
         ax.plot(frequencies, values, marker='.', label=label)
         cell.imshow(spectrum - spectrum.max(), vmin=-8, vmax=0)

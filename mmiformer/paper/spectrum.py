@@ -1,15 +1,14 @@
-"""Which frequencies the maps inside a network hold."""
+"""Which frequencies the branches of a mixer hold."""
 from contextlib import ExitStack
+from functools import partial
 from typing import Dict, Sequence, Tuple
 
 import torch
 from torch import Tensor, nn
 
-from ..backbone.mixer import HIGH_BRANCHES, InceptionMixer
-from .layer_maps import find_layer, last_tensor, to_maps
+from ..backbone.mixer import InceptionMixer
 
 FLOOR = 1e-6  # added to amplitudes, as 0 has no logarithm
-BRANCHES = (*(name for name, _ in HIGH_BRANCHES.values()), 'low_mixer')
 
 
 def log_amplitude(maps: Tensor) -> Tensor:
@@ -59,63 +58,38 @@ def relative_log_amplitude(spectrum: Tensor) -> Tuple[Tensor, Tensor]:
 
 
 @torch.no_grad()
-def layer_spectra(model: nn.Module, images: Sequence[Tensor],
-                  layers: Dict[str, str]) -> Dict[str, Tensor]:
-    """Spectra of the outputs of layers, averaged over images.
+def mixer_spectra(backbone: nn.Module, images: Sequence[Tensor],
+                  numbers: Sequence[int]) -> Dict[str, Tensor]:
+    """Spectra of the branches of some mixers, averaged over images.
 
     Args:
-        model: A network, or a model of OpenMMLab, of which ``extract_feat``
-            runs. In eval mode meanwhile.
+        backbone: An IFormer in eval mode.
         images: Each ``(1, 3, H, W)``, normalised, all of one size.
-        layers: Layouts, see :data:`~.layer_maps.LAYOUTS`, by dotted name as in
-            ``model.named_modules()``.
-
-    Returns:
-        The :func:`log_amplitude` by the layer's name.
-
-    Raises:
-        ValueError: There is no such layer, or its layout does not fit.
-    """
-    spectra: Dict[str, Tensor] = {}
-
-    def add(name: str, layout: str):
-        def hook(module, args, out) -> None:
-            maps = to_maps(last_tensor(out), layout, size)
-            spectra[name] = (spectra.get(name, 0)
-                             + log_amplitude(maps) / len(images))
-        return hook
-
-    run = getattr(model, 'extract_feat', model)
-    training, size = model.training, tuple(images[0].shape[2:])
-    with ExitStack() as stack:
-        for name, layout in layers.items():
-            handle = find_layer(model, name).register_forward_hook(
-                add(name, layout))
-            stack.callback(handle.remove)
-        stack.callback(model.train, training)
-        model.eval()
-        for image in images:
-            run(image)
-    return spectra
-
-
-def mixer_layers(model: nn.Module, numbers: Sequence[int]) -> Dict[str, str]:
-    """The branches of some mixers, for :func:`layer_spectra`.
-
-    Args:
-        model: A backbone, or a model that has one.
         numbers: Blocks, counted from 1 over all stages: the paper shows 6, 12
             and 18 of a small one.
+
+    Returns:
+        The :func:`log_amplitude` by the branch's dotted name.
 
     Raises:
         ValueError: There are not so many blocks.
     """
-    mixers = [name for name, module in model.named_modules()
+    mixers = [(name, module) for name, module in backbone.named_modules()
               if isinstance(module, InceptionMixer)]
     if not 1 <= min(numbers) <= max(numbers) <= len(mixers):
         raise ValueError(f'no blocks {list(numbers)}: there are 1 to '
                          f'{len(mixers)}')
-    return {f'{name}.{branch}': 'NHWC'
-            for name in (mixers[number - 1] for number in numbers)
-            for branch in BRANCHES
-            if hasattr(model.get_submodule(name), branch)}
+    spectra: Dict[str, Tensor] = {}
+
+    def add(name: str, module: nn.Module, args: tuple, maps: Tensor) -> None:
+        spectra[name] = spectra.get(name, 0) + log_amplitude(
+            maps.permute(0, 3, 1, 2)) / len(images)  # of (1, H, W, C)
+
+    with ExitStack() as stack:
+        for name, mixer in (mixers[number - 1] for number in numbers):
+            for part in mixer.parts:
+                stack.callback(getattr(mixer, part).register_forward_hook(
+                    partial(add, f'{name}.{part}')).remove)
+        for image in images:
+            backbone(image)
+    return spectra

@@ -1,10 +1,8 @@
-"""Judges a test, and a training so far beside the authors' curve."""
+"""Judges what a test has logged."""
 import math
-from pathlib import Path
 from typing import Any, List, Mapping, NamedTuple, Optional
 
-from .curves import MILESTONES, compare, read_curve
-from .logs import read_scalars, to_points
+from .logs import to_points
 from .targets import Target
 
 
@@ -29,7 +27,7 @@ class Verdict(NamedTuple):
         return self.got is not None and round(
             self.got - self.expected + self.tolerance, 6) >= 0
 
-    def describe(self) -> str:
+    def __str__(self) -> str:
         got = 'not measured' if self.got is None else f'{self.got:.2f}'
         return (f'{"PASS" if self.passed else "FAIL"}: {self.metric} {got}, '
                 f'expected {self.expected} less at most {self.tolerance:g}')
@@ -37,23 +35,7 @@ class Verdict(NamedTuple):
 
 def judge(target: Target, logged: Mapping[str, Any]) -> List[Verdict]:
     """Compares what a test has logged with what a target expects."""
-    verdicts = []
-    for name, expected in target.expected.items():
-        got = logged.get(name)
-        if isinstance(got, (int, float)) and math.isfinite(got):
-            got = to_points(name, got)
-        else:
-            got = None
-        verdicts.append(Verdict(name, expected, target.tolerance, got))
-    return verdicts
-
-
-def describe_progress(target: Target, train_dir: Path) -> List[str]:
-    """A line for each milestone, and for the last epoch, of a training beside
-    the authors' curve; none where they have published no curve."""
-    if not target.curve:
-        return []
-    curve = read_curve(target.curve)
-    epochs = compare(read_scalars(train_dir), curve)
-    return [epoch.describe(len(curve), target.tolerance) for epoch in epochs
-            if epoch.epoch in MILESTONES or epoch is epochs[-1]]
+    finite = {name: to_points(name, value) for name, value in logged.items()
+              if isinstance(value, (int, float)) and math.isfinite(value)}
+    return [Verdict(name, expected, target.tolerance, finite.get(name))
+            for name, expected in target.expected.items()]

@@ -12,25 +12,21 @@ from torch import nn
 from mmiformer.kit.inference import read_image
 from mmiformer.paper.cam import explain, find_method
 
-EMIT = dict(NCHW=lambda x: x,
-            NHWC=lambda x: x.permute(0, 2, 3, 1).contiguous(),
-            tokens=lambda x: x.flatten(2).transpose(1, 2).contiguous())
-
 
 class BaseClassifier(nn.Module):
     """Images are its maps; ReLU in place, average, then weights."""
 
-    def __init__(self, emit=EMIT['NCHW'], channels=1):
+    def __init__(self, used=1):
         super().__init__()
-        self.backbone = nn.Identity()
-        self.backbone.forward = lambda x: (-x, emit(x * 1.))  # the last counts
-        self.channels, self.relu = channels, nn.ReLU(inplace=True)
-        self.head = nn.Linear(3, 2, bias=False)
-        self.unused = nn.BatchNorm2d(3)
+        self.backbone, self.used = nn.Identity(), used
+        self.backbone.forward = lambda x: (-x, x * 1.)
+        self.head, self.relu = nn.Linear(3, 2, bias=False), nn.ReLU(True)
+        self.neck = nn.Flatten()
 
     def forward(self, x, mode):
-        x = self.backbone(x)[-1]
-        x = self.relu(x).movedim(self.channels, 1)
+        x = self.relu(self.backbone(x)[self.used])
+        if self.neck:
+            self.neck(x)
         return self.head(x.flatten(2).mean(2))
 
 
@@ -47,16 +43,14 @@ def maps():
     return torch.randn(1, 3, 12, 20)
 
 
-@pytest.mark.parametrize('method, layout', [
-    ('gradcam', 'NCHW'), ('hirescam', 'NHWC'), ('layercam', 'tokens'),
-    (None, 'tokens')])
-def test_the_average_and_a_linear_layer(method, layout, maps):
+@pytest.mark.parametrize('method', ['gradcam', 'hirescam', 'layercam', None])
+def test_the_average_and_a_linear_layer(method, maps):
     """CAM, from which the others descend: maps by the weights of the class,
     as they were before the ReLU, which passes a gradient where they are
     positive. Grad-CAM averages it, LayerCAM takes the positive ones."""
-    model = BaseClassifier(EMIT[layout], 1 if layout == 'NCHW' else -1)
+    model = BaseClassifier()
     maps[0, 0] -= 1.  # channels differ in how much passes
-    found, name = look(model, maps.clone(), 1, ('backbone', layout), method)
+    found, name = look(model, maps.clone(), 1, 'backbone', -1, method)
     gradient = model.head.weight[1].detach()[:, None, None] * (maps[0] > 0)
     if method in ('gradcam', None):
         gradient = gradient.mean((1, 2), keepdim=True)
@@ -75,21 +69,18 @@ def test_the_model_is_left_as_it_was(maps):
 
 
 def test_errors(maps, monkeypatch):
-    model = BaseClassifier()
+    model, unused = BaseClassifier(), BaseClassifier()
+    unused.neck = None
+    nn.init.zeros_(unused.head.weight)
     for arguments, words in (
-            ((model, maps, 0, ('backbon', 'NCHW')), "'backbon'.*'backbone'"),
-            ((model, maps, 0, ('backbone', 'CHW')), "'CHW'.*NHWC"),
-            ((model, maps, 0, ('head', 'NCHW')), r'\(1, 2\)'),
-            ((model, maps, 0, ('unused', 'NCHW')), 'unused runs 0 times'),
-            ((model, maps, 0, ('backbone', 'NCHW'), 'cam'), "'cam'.*layercam"),
+            ((unused, maps, 0, 'neck'), 'BaseClassifier has no neck'),
+            ((model, maps, 0, 'neck'), r'neck gives no map -1.*\(1, 720\)'),
+            ((model, maps, 0, 'backbone', 2), 'backbone gives no map 2'),
+            ((model, maps, 0, 'backbone', 0), 'not depend on map 0'),
+            ((unused, maps), 'not depend on map -1 of the backbone'),
             ((nn.Linear(2, 2), maps), 'Linear')):
         with pytest.raises(ValueError, match=words):
             look(*arguments)
-    unused = BaseClassifier()
-    nn.init.zeros_(unused.head.weight)
-    for model in (unused, BaseClassifier(lambda x: x.detach())):
-        with pytest.raises(ValueError, match='backbone.*does not depend'):
-            look(model, maps)
     monkeypatch.setitem(sys.modules, 'pytorch_grad_cam', None)
     with pytest.raises(ImportError, match=r'"\.\[cam\]" "numpy<[23]"$'):
         find_method('gradcam')
@@ -167,9 +158,7 @@ def test_the_tool(configs, picture, tmp_path, monkeypatch):
             (models[:3], 'seg.py'),
             ([*models, '--images', 'b.png'], 'b.png'),
             ([*models[:2], '--category', 'cube'], "'circle'"),
-            ([*models, '--layer', 'neck:NCHW', 'x'], 'x: give NAME:LAYOUT'),
-            ([*models[:2], '--layer', *['x:NCHW'] * 2], '2 for 1 models'),
-            ([*models, '--layer', 'stage.0:NCHW'], "'stage.0'"),
+            ([*models[2:], '--part', 'neck', '--level', 7], 'no map 7'),
             ([*models, '--out', 'no.py'], '.svg'),
             ([*models, '--out', 'a.png/no.png'], 'a.png/no.png'),
             (['cls.py', 'none.pth'], 'none.pth')):

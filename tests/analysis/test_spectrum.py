@@ -8,15 +8,12 @@ import pytest
 import torch
 from conftest import ROOT, TINY, call, refusal
 from tiny_models import build, child, save
-from torch import nn
 
 from mmiformer import IFormer
 from mmiformer.paper import spectrum
-from mmiformer.paper.layer_maps import to_maps
 from mmiformer.paper.spectrum import (
-    layer_spectra,
     log_amplitude,
-    mixer_layers,
+    mixer_spectra,
     relative_log_amplitude,
 )
 
@@ -63,58 +60,31 @@ def test_a_wave_is_in_the_ring_of_its_frequency(size, wave_of, ring):
     assert frequencies[ring] * 8 == ring - .5
 
 
-def test_layouts():
-    x, size = torch.rand(2, 5, 4, 6), (64, 96)
-    tokens = x.flatten(2).transpose(1, 2)
-    with_class = torch.cat([torch.rand(2, 1, 5), tokens], 1)
-    for y, layout in ((x, 'NCHW'), (x.permute(0, 2, 3, 1), 'NHWC'),
-                      (tokens, 'tokens'), (with_class, 'tokens')):
-        assert torch.equal(to_maps(y, layout, size), x)
-    for arguments, words in (
-            ((x, 'tokens', size), r'\(2, 5, 4, 6\)'),
-            ((x, 'CHWN', size), "'CHWN'.*NHWC"),
-            ((tokens, 'tokens', (97, 89)), '24 tokens.*97x89')):
-        with pytest.raises(ValueError, match=words):
-            to_maps(*arguments)
-
-
-def test_layers_of_a_model():
-    model = nn.Sequential(nn.Identity(), nn.AvgPool2d(2), nn.Dropout(0.9))
-    images = [wave(16, 16, 2, 0, 1.), wave(16, 16, 0, 2, 1.)]
-    found = layer_spectra(model, images, {'0': 'NCHW', '2': 'NCHW'})
-    assert model.training and not model[0]._forward_hooks
-    expected = sum(map(log_amplitude, images)) / 2
-    torch.testing.assert_close(found['0'], expected)
-    expected = sum(log_amplitude(model[1](image)) for image in images) / 2
-    torch.testing.assert_close(found['2'], expected)  # no dropout
-    with pytest.raises(ValueError, match="'7'.*'1'"):
-        layer_spectra(model, images, {'7': 'NCHW'})
-
-
-def test_features_of_a_detector():
-    """A detector is run up to its neck: its forward needs data samples."""
-    model = nn.Sequential(nn.AvgPool2d(2))
-    model.extract_feat, model.forward = (lambda x: model[0](x)), None
-    image = wave(16, 16, 2, 0, 1.)
-    found = layer_spectra(model, [image], {'0': 'NCHW'})['0']
-    torch.testing.assert_close(found, log_amplitude(model[0](image)))
-
-
 def test_branches_of_an_iformer():
+    """Averaged over the images; what they give is channels last."""
     with torch.device('meta'):
-        model = IFormer('small')
-        layers = mixer_layers(model, [6, 12, 18])
-    assert layers == {
-        f'stages.{stage}.blocks.{block}.mixer.{branch}': 'NHWC'
-        for stage, block in ((1, 2), (2, 5), (3, 2))
-        for branch in ('max_pool_branch', 'depthwise_branch', 'low_mixer')}
-    for numbers in ([0], [6, 19]):
+        small = IFormer('small')
+    for number in ([0], [6, 19]):
         with pytest.raises(ValueError, match='1 to 18'):
-            mixer_layers(model, numbers)
-    layer = 'stages.0.blocks.0.mixer.low_mixer'
-    found = layer_spectra(IFormer(TINY, 64), [torch.rand(1, 3, 64, 96)],
-                          {layer: 'NHWC'})
-    assert found[layer].shape == (16, 24)
+            mixer_spectra(small, [], number)
+    model, images = IFormer(TINY, 64).eval(), torch.rand(2, 1, 3, 64, 96)
+    found = mixer_spectra(model, [*images], [1, 3])
+    blocks = [f'stages.{stage}.blocks.{block}' for stage in range(4)
+              for block in range(len(model.stages[stage].blocks))]
+    assert [*found] == [
+        f'{blocks[number - 1]}.mixer.{branch}' for number in (1, 3)
+        for branch in ('depthwise_branch', 'max_pool_branch', 'low_mixer')]
+    name, kept = f'{blocks[0]}.mixer.low_mixer', []
+    model.get_submodule(name).register_forward_hook(
+        lambda module, args, out: kept.append(out))
+    with torch.no_grad():
+        for image in images:
+            model(image)
+    expected = sum(log_amplitude(maps.permute(0, 3, 1, 2))
+                   for maps in kept) / 2
+    torch.testing.assert_close(found[name], expected)
+    assert expected.shape == (16, 24)
+    assert not model.stages[0].blocks[0].mixer.max_pool_branch._forward_hooks
 
 
 def test_the_tool(tmp_path, configs, monkeypatch):
@@ -122,24 +92,19 @@ def test_the_tool(tmp_path, configs, monkeypatch):
     cv2.imwrite('a.png', np.random.default_rng(0).integers(
         256, size=(40, 60, 3)).astype(np.uint8))
     ours = save(configs, 'fpn_ade20k', 'ours')
-    both = *ours, *save(configs, 'imagenet', 'vit', backbone=dict(
+    vit = save(configs, 'imagenet', 'vit', backbone=dict(
         _delete_=True, type='VisionTransformer', img_size=32, patch_size=8,
         out_type='avg_featmap',
         arch=dict(embed_dims=16, num_layers=2, num_heads=2,
                   feedforward_channels=16)), neck=None, head=dict(
                       in_channels=16))
-    layer = 'backbone.stages.1.blocks.0.mixer.low_mixer'
-    call('spectrum.py', *both, '--images', 'a.png', '--size', 64, 96, '--out',
-         'two.png', '--layers', f'{layer}:NHWC', 'neck.fpn_convs.0:NCHW',
-         'backbone.layers.1:tokens')
+    call('spectrum.py', *ours, '--images', 'a.png', '--size', 64, 96, '--out',
+         'two.png', '--blocks', 2, 4)
     assert cv2.imread('two.png').std() > 5
     for models, arguments, words in (
             (ours, ['--images', 'c.png'], 'c.png'),
-            (both[:3], [], 'vit.py'),
-            (ours, ['--layers', 'stages.7:NCHW'], "['stages.7']"),
-            (both, ['--layers', f'{layer}:NHWC', 'backbone.layers.1:tokens',
-                    'backbone.layers.2:tokens'], "['backbone.layers.2']"),
-            (ours, ['--layers', layer], f'{layer}: give NAME:LAYOUT')):
+            (ours, ['--blocks', 40], '[40]'),
+            (vit, [], 'VisionTransformer')):
         error = refusal('spectrum.py', *models, '--images', 'a.png', '--out',
                         'no.png', *arguments)
         assert words in error and '\n' not in error
