@@ -46,15 +46,13 @@ def relative_log_amplitude(spectrum: Tensor) -> Tuple[Tensor, Tensor]:
         (torch.arange(size, dtype=torch.double) - size // 2) / (size / 2)
         for size in (height, width))
     radius = torch.hypot(rows[:, None], columns)
-    zero = spectrum[height // 2, width // 2]
-    frequencies, values = [0.], [0.]
-    for ring in range(bins):  # the corners, beyond radius 1, are in none
-        inside = (radius > ring / bins) & (radius <= (ring + 1) / bins)
-        if inside.any():
-            frequencies.append((ring + 0.5) / bins)
-            values.append(float(spectrum[inside].mean() - zero))
-    return (torch.tensor(frequencies, dtype=torch.double),
-            torch.tensor(values, dtype=torch.double))
+    # Ring 0 is frequency 0 alone; the corners, beyond radius 1, are in none.
+    edges = torch.arange(bins + 1, dtype=torch.double) / bins
+    rings = torch.bucketize(radius, edges)
+    values = torch.stack([spectrum[rings == i].mean()
+                          for i in range(bins + 1)])
+    frequencies = torch.cat([edges[:1], edges[1:] - 0.5 / bins])
+    return frequencies, values - values[0]
 
 
 @torch.no_grad()
@@ -86,7 +84,7 @@ def mixer_spectra(backbone: nn.Module, images: Sequence[Tensor],
             maps.permute(0, 3, 1, 2)) / len(images)  # of (1, H, W, C)
 
     with ExitStack() as stack:
-        for name, mixer in (mixers[number - 1] for number in numbers):
+        for name, mixer in (mixers[i - 1] for i in sorted({*numbers})):
             for part in mixer.parts:
                 stack.callback(getattr(mixer, part).register_forward_hook(
                     partial(add, f'{name}.{part}')).remove)
