@@ -144,6 +144,14 @@ def takes(node, key, cfg):
     return False
 
 
+def test_the_tests_that_are_named_exist():
+    """Of the table of README's claims."""
+    named = re.findall(r'`(tests/[\w/]+\.py)::(\w+)`',
+                       (ROOT / 'CONTRIBUTING.md').read_text())
+    assert named and [(file, name) for file, name in named if (
+        f'def {name}(' not in (ROOT / file).read_text())] == []
+
+
 @pytest.mark.parametrize('title', ['the size', 'the schedule'])
 def test_what_a_child_config_changes(title, tmp_path):
     """The settings of the child agree with each other."""
