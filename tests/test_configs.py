@@ -1,9 +1,11 @@
 """Every config parses and builds without data, and holds its recipe."""
+import re
+
 import pytest
 import torch
 from conftest import ROOT
 from mmengine.optim import build_optim_wrapper
-from mmengine.registry import MODELS
+from mmengine.registry import MODELS, PARAM_SCHEDULERS
 from tiny_models import load_in_scope
 
 CLASSIFICATION = ('imagenet', 'ablation')  # see test_classification.py
@@ -76,6 +78,45 @@ def test_custom_templates_follow_their_first_lines(configs):
         (labels, ) = [t for t in loader.dataset.pipeline
                       if t.type == 'LoadAnnotations']
         assert labels.reduce_zero_label is False
+
+
+@pytest.mark.parametrize('file, setting, length, batches, rates', [
+    # The rate is reached within the training, however short that is, and falls
+    # at its end.
+    ('mask_rcnn', 'max_epochs', 12, 6, {6: 1e-4, 47: 1e-4, 48: 1e-5, 66: 1e-6}),
+    ('mask_rcnn', 'max_epochs', 2, 6, {6: 1e-5, 11: 1e-5}),
+    ('mask_rcnn', 'max_epochs', 1, 6, {4: 8e-5, 5: 1e-4}),
+    ('fpn_ade20k', 'max_iters', 20000, 1, {1000: 1.9877e-4}),
+    ('fpn_ade20k', 'max_iters', 50, 1, {5: 1.951e-4, 49: 1.97e-7}),
+    ('fpn_ade20k', 'max_iters', 5, 1, {1: 1.809e-4})])
+def test_the_schedule_of_a_template_follows_its_length(
+        file, setting, length, batches, rates, configs, tmp_path):
+    template = configs / file / 'iformer_s_custom.py'
+    text, count = re.subn(rf'(?m)^{setting} = \d+$', f'{setting} = {length}',
+                          template.read_text())
+    assert count == 1
+    child = tmp_path / 'own.py'
+    child.write_text(text.replace(
+        "_base_ = '", f"_base_ = '{template.parent}/"))
+    cfg = load_in_scope(child)
+    assert cfg.train_cfg.get('val_interval', 1) >= 1
+    optimizer = torch.optim.SGD([torch.zeros(1)],
+                                lr=cfg.optim_wrapper.optimizer.lr)
+    schedulers = []
+    for settings in cfg.param_scheduler:
+        kind = PARAM_SCHEDULERS.get(settings.pop('type'))
+        build = (kind.build_iter_from_epoch if settings.pop(
+            'convert_to_iter_based', False) else kind)
+        more = {} if build is kind else dict(epoch_length=batches)
+        schedulers.append(build(optimizer=optimizer, **settings, **more))
+    optimizer.step()
+    found = []
+    for iteration in range(length * batches):
+        found.append(optimizer.param_groups[0]['lr'])
+        for scheduler in schedulers:
+            if not scheduler.by_epoch or (iteration + 1) % batches == 0:
+                scheduler.step()
+    assert {at: found[at] for at in rates} == pytest.approx(rates, rel=1e-2)
 
 
 def is_vector(name, parameter):

@@ -52,13 +52,14 @@ val_dataloader = dict(
     dataset=dict(**dataset, data_prefix=val_prefix, pipeline=test_pipeline))
 test_dataloader = val_dataloader
 
-train_cfg = dict(max_iters=max_iters, val_interval=max_iters // 10)
+interval = max(max_iters // 10, 1)
+train_cfg = dict(max_iters=max_iters, val_interval=interval)
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.1, by_epoch=False, begin=0,
-         end=1001),
+         end=min(1001, interval + 1)),
     dict(type='CosineAnnealingLR', by_epoch=False, begin=0, end=max_iters,
          T_max=max_iters, eta_min=0.),
 ]
 default_hooks = dict(
     checkpoint=dict(
-        interval=max_iters // 10, save_best='mIoU', max_keep_ckpts=2))
+        interval=interval, save_best='mIoU', max_keep_ckpts=2))

@@ -34,11 +34,12 @@ val_evaluator = dict(ann_file=data_root + val_ann)
 test_evaluator = val_evaluator
 
 train_cfg = dict(max_epochs=max_epochs)
-param_scheduler = [
-    dict(type='LinearLR', start_factor=0.001, by_epoch=False, begin=0,
-         end=500),
+param_scheduler = [  # as in 1x, but the warm-up lasts an epoch, however short
+    dict(type='LinearLR', start_factor=0.001, by_epoch=True, begin=0, end=1,
+         convert_to_iter_based=True),
     dict(type='MultiStepLR', by_epoch=True, begin=0, end=max_epochs,
-         milestones=[max_epochs * 2 // 3, max_epochs * 11 // 12], gamma=0.1),
+         milestones=sorted({max_epochs * 2 // 3, max_epochs * 11 // 12} - {0}),
+         gamma=0.1),
 ]
 default_hooks = dict(
     checkpoint=dict(save_best='coco/bbox_mAP', max_keep_ckpts=2))
