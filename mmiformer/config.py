@@ -115,29 +115,15 @@ def _run_file(path: str) -> Config:
         return Config.fromfile(path)
     except Exception as error:
         cause: BaseException = error
-        # mmengine puts other errors of these two types around the first.
-        while isinstance(cause, (ImportError, SyntaxError)) and (
-                cause.__context__):
+        # mmengine puts an ImportError around what fails in custom_imports.
+        while isinstance(cause, ImportError) and cause.__context__:
             cause = cause.__context__
-        text = cause.args[0] if cause.args and isinstance(cause, (
-            KeyError, SyntaxError)) else cause
-        raise ValueError(f'{_find_line(cause) or path}: '
+        lines = [f'{frame.f_code.co_filename}, line {number}'
+                 for frame, number in traceback.walk_tb(cause.__traceback__)
+                 if frame.f_code.co_name == '<module>']
+        text = str(cause).replace('<unknown>', 'in it or in a base')
+        raise ValueError(f'{lines[-1] if lines else path}: '
                          f'{type(cause).__name__}: {text}') from error
-
-
-def _find_line(error: BaseException) -> str:
-    """File and line of a config, or of a module that it imports, which have
-    raised an error; empty if they have not."""
-    frames = [*traceback.walk_tb(error.__traceback__)]
-    lines = [(frame.f_code.co_filename, line) for frame, line in frames
-             if frame.f_code.co_name == '<module>']
-    if isinstance(error, SyntaxError):
-        lines = [(error.filename, error.lineno)]
-        if error.filename == '<unknown>':  # but to mmengine's functions
-            lines = [(frame.f_locals['filename'], error.lineno)
-                     for frame, _ in frames[:-1]
-                     if 'filename' in frame.f_locals]
-    return '{}, line {}'.format(*lines[-1]) if lines and lines[-1][0] else ''
 
 
 def check_options(cfg: Config, options: Dict[str, Any]) -> None:

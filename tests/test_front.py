@@ -16,9 +16,9 @@ FILES = dict(base='a = 1\n\nb = = 2', broken='\nimport nowhere', one='k = 1',
              two='k = 2', beside='value = 3')
 # The config; the command with {} for its path; what the line names.
 FAULTS = dict(
-    syntax=('a = 1\nb = = 2', 'train.py {}', ['{}, line 2: SyntaxError']),
+    syntax=('a = 1\nb = = 2', 'train.py {}', ['{}', 'line 2', 'SyntaxError']),
     syntax_of_a_base=("_base_ = './base.py'", 'get_flops.py {}',
-                      ['base.py, line 3: SyntaxError']),
+                      ['{}', 'a base, line 3', 'SyntaxError']),
     name=('a = 1\nb = c', 'check_dataset.py {}', ["{}, line 2:", "'c'"]),
     imports=("custom_imports = dict(imports=['broken'])",
              'export.py {} a.pth --out a.onnx',

@@ -64,28 +64,20 @@ def test_train_then_test(kind, metric, small, tmp_path):
     assert len(drawn) == 5
 
 
-def test_images_without_maps(small, tmp_path):
-    call('test.py', small['seg'], small['seg_weights'], '--work-dir', tmp_path,
-         '--out', tmp_path / 'out', '--cfg-options',
-         'test_dataloader.dataset.data_prefix.seg_map_path=None')
-    assert len([*(tmp_path / 'out').glob('*.png')]) == 5
-
-
-def test_predictions_of_a_bare_config(small, tmp_path):
-    """Several evaluators, and neither hook nor visualizer to draw by."""
+def test_predictions_of_several_evaluators(small, tmp_path):
+    """And a config without the hook that draws."""
     bare = tmp_path / 'bare.py'
     bare.write_text(f'''
 _base_ = {str(small['seg'])!r}
 test_evaluator = [dict(type='IoUMetric', iou_metrics=['mDice'], prefix=prefix)
                   for prefix in ('first', 'second')]
 default_hooks = dict(_delete_=True)
-visualizer = None
 ''')
-    call('test.py', bare, small['seg_weights'], '--work-dir', tmp_path,
-         '--out', tmp_path / 'out', '--show-dir', tmp_path / 'shown',
-         '--no-check')
+    arguments = bare, small['seg_weights'], '--work-dir', tmp_path
+    call('test.py', *arguments, '--out', tmp_path / 'out', '--no-check')
     assert len([*(tmp_path / 'out').glob('*.png')]) == 5
-    assert len([*(tmp_path / 'shown').rglob('*.png')]) == 5
+    error = refusal('test.py', *arguments, '--show-dir', tmp_path / 'shown')
+    assert '--show-dir' in error and 'default_hooks.visualization' in error
 
 
 @pytest.mark.slow

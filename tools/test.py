@@ -17,7 +17,6 @@ from torch import nn
 from mmiformer.config import (
     add_common_arguments,
     as_list,
-    find_datasets,
     load_config,
     type_name,
 )
@@ -26,11 +25,6 @@ from mmiformer.kit.checks import check_start
 from mmiformer.kit.launch import start_processes
 from mmiformer.kit.resume import CheckpointError
 
-# By scope: hook and visualizer that draw predictions, for configs without.
-DRAWING = dict(
-    mmdet=('DetVisualizationHook', 'DetLocalVisualizer'),
-    mmseg=('SegVisualizationHook', 'SegLocalVisualizer'),
-    mmpretrain=('VisualizationHook', 'UniversalVisualizer'))
 MAP_METRICS = ('IoUMetric', 'CityscapesMetric')  # of mmseg; they write maps
 
 
@@ -53,54 +47,36 @@ def parse_args() -> argparse.Namespace:
 
 
 def draw_into(cfg: Config, folder: str) -> None:
-    if (scope := cfg.get('default_scope')) not in DRAWING:
-        raise ValueError(f'--show-dir: default_scope is {scope}, not one of '
-                         f'{", ".join(DRAWING)}')
-    hook_type, visualizer_type = DRAWING[scope]
-    hooks = cfg.get('default_hooks') or {}
-    hook = dict(hooks.get('visualization') or dict(type=hook_type), interval=1)
-    if scope == 'mmpretrain':
+    hook = (cfg.get('default_hooks') or {}).get('visualization')
+    if not hook or not cfg.get('visualizer'):
+        raise ValueError('--show-dir: the config needs a visualizer and '
+                         'default_hooks.visualization')
+    hook.interval = 1
+    if cfg.get('default_scope') == 'mmpretrain':
         hook.update(enable=True, out_dir=folder)
+        return
+    hook.draw = True
+    if cfg.default_scope == 'mmdet':
+        hook.test_out_dir = str(Path(folder).absolute())
     else:
-        hook.update(draw=True)
-    if scope == 'mmdet':
-        hook.update(test_out_dir=str(Path(folder).absolute()))
-    cfg.default_hooks = dict(hooks, visualization=hook)
-    cfg.visualizer = cfg.get('visualizer') or dict(
-        type=visualizer_type, vis_backends=[dict(type='LocalVisBackend')])
-    if scope == 'mmseg':
         cfg.visualizer.save_dir = folder
 
 
 def keep_predictions(cfg: Config, out: str) -> None:
     scope, evaluators = cfg.get('default_scope'), as_list(cfg.test_evaluator)
     if scope == 'mmseg':
-        for evaluator in evaluators:
-            if type_name(evaluator) in MAP_METRICS:
-                evaluator.update(output_dir=out, keep_results=True)
-                if without_maps(cfg):
-                    cfg.test_evaluator = dict(evaluator, format_only=True)
-                return
-        raise ValueError('--out needs a test_evaluator of type '
-                         f'{" or ".join(MAP_METRICS)}')
+        found = [evaluator for evaluator in evaluators
+                 if type_name(evaluator) in MAP_METRICS]
+        if not found:
+            raise ValueError('--out needs a test_evaluator of type '
+                             f'{" or ".join(MAP_METRICS)}')
+        found[0].update(output_dir=out, keep_results=True)
+        return
     if not out.endswith(('.pkl', '.pickle')):
         raise ValueError(f'--out {out} must be a .pkl file, except for '
                          'segmentation')
     kind = 'DumpDetResults' if scope == 'mmdet' else 'DumpResults'
     cfg.test_evaluator = [*evaluators, dict(type=kind, out_file_path=out)]
-
-
-def without_maps(cfg: Config) -> bool:
-    """Whether images have no label maps; if so, the config reads none."""
-    found = False
-    for dataset in find_datasets(cfg.test_dataloader.dataset):
-        prefix = dataset.get('data_prefix') or {}
-        if prefix.get('img_path') and not prefix.get('seg_map_path'):
-            found = True
-            prefix.pop('seg_map_path', None)
-            dataset.pipeline = [step for step in dataset.pipeline
-                                if type_name(step) != 'LoadAnnotations']
-    return found
 
 
 def use_tta(cfg: Config) -> None:
