@@ -263,6 +263,21 @@ def test_wrappers_indices_and_other_data_sets(bases, shapes):
     assert second.files == ('sample 1', )
 
 
+@pytest.mark.parametrize('wrapper, noted', [
+    (dict(type='RepeatDataset', times=2), True),  # 12 samples an epoch
+    (dict(type='ClassBalancedDataset', oversample_thr=.9), False)])
+def test_the_length_of_an_epoch(wrapper, noted, bases, shapes):
+    """Wrappers that draw samples leave it open."""
+    cfg = d.configure(bases('coco'), shapes)
+    cfg.train_dataloader.dataset = dict(
+        wrapper, dataset=cfg.train_dataloader.dataset)
+    cfg.train_dataloader.batch_size, cfg.train_cfg.max_epochs = 4, 1
+    cfg.param_scheduler = [dict(type='LinearLR', by_epoch=False, end=500)]
+    notes = [found.text for found in check_data(cfg, ('train', )).findings]
+    assert ['the 3 iterations' in note for note in notes] == (
+        [True] if noted else [])
+
+
 def test_a_loader_that_ends_its_process(bases, shapes):
     cfg = d.configure(bases('coco'), shapes)
     cfg.train_dataloader.dataset = dict(type='Deadly')
@@ -317,10 +332,10 @@ def test_heads_are_found_in_cascades():
         roi_head=dict(bbox_head=[dict(num_classes=2), dict(num_classes=3)],
                       semantic_head=dict(num_classes=183)),
         auxiliary_head=dict(num_classes=4))
-    assert find_heads(dict(model=model)) == {
-        'model.roi_head.bbox_head.0.num_classes': 2,
-        'model.roi_head.bbox_head.1.num_classes': 3,
-        'model.auxiliary_head.num_classes': 4}
+    assert {key: head['num_classes'] for key, head in find_heads(
+        dict(model=model)).items()} == {
+            'model.roi_head.bbox_head.0': 2, 'model.roi_head.bbox_head.1': 3,
+            'model.auxiliary_head': 4}
 
 
 @pytest.mark.parametrize('family, key, number, level', [
@@ -359,7 +374,7 @@ def test_the_report_shows_three_of_many():
     assert str(report).splitlines() == [
         'error: bad', *(f'    {number}.jpg\\n' for number in range(3)),
         '    ... and 2 more', 'note: odd', '1 errors, 1 notes']
-    assert report.as_dict()['findings'][1]['files'][4] == '4.jpg\\n'
+    assert report.as_dict()['findings'][1]['files'][4] == '4.jpg\n'
 
 
 def test_the_tool(bases, root, tmp_path):

@@ -27,34 +27,15 @@ from torch.utils.data import DataLoader, Dataset
 
 from ...config import as_list, find_datasets, type_name
 from .coco import check_coco, check_evaluator, entries, read_coco
-from .report import Report
-from .settings import (
-    accepts,
-    check_classes,
-    check_settings,
-    find_class,
-    find_heads,
-)
+from .report import Finding, Report
+from .settings import accepts, check_classes, check_settings, find_class
 
 # A brief check does not parse larger annotation files: 100 MB take some ten
 # seconds and 1 GB, COCO's of 450 MB more than half a minute and 3 GB.
 MAX_ANNOTATION_BYTES = 100_000_000
 BATCH = 16  # samples that a worker hands over at once
 SKIPPED = 'the loader skips the image (ignore_empty)'
-
-# Where to get what a data set class reads.
-SOURCES = {
-    'CocoDataset':
-    'COCO 2017 (train2017.zip, val2017.zip, annotations_trainval2017.zip): '
-    'https://cocodataset.org/#download, unpacked in {root}',
-    'ImageNet':
-    'ImageNet-1K (ILSVRC 2012): https://image-net.org/download, unpacked so '
-    'that {root} has train/ and val/, each with a folder per class',
-    'ADE20KDataset':
-    'ADE20K: http://data.csail.mit.edu/places/ADEchallenge/'
-    'ADEChallengeData2016.zip, unpacked so that {root} is its folder',
-}
-OWN_DATA = 'put it there, or point data_root, ann_file and data_prefix at yours'
+REPEATING = 'RepeatDataset', 'MultiImageMixDataset'
 
 
 @dataclass
@@ -105,7 +86,8 @@ def check_data(cfg: Config, splits: Iterable[str],
         for evaluator in as_list(cfg.get(f'{split}_evaluator')):
             report.findings += check_evaluator(
                 evaluator, split, [s.dataset for s in sources[split]])
-    report.findings += check_settings(cfg, splits, lengths.get('train'))
+    report.findings += check_settings(
+        cfg, splits, lengths.get('train', math.nan))
     for split, found in sources.items():
         files[split] = {}
         for source in found:
@@ -116,7 +98,7 @@ def check_data(cfg: Config, splits: Iterable[str],
                     source.classes or (), any(
                         type_name(evaluator) == 'CocoMetric' for evaluator in
                         as_list(cfg.get(f'{split}_evaluator'))))
-            paths = _read(source, cfg, report, sample, num_workers, progress)
+            paths = _read(source, report, sample, num_workers, progress)
             files[split].update(
                 (os.path.abspath(path), path) for path in paths)
     _compare(sources, files, report)
@@ -145,9 +127,8 @@ def _load(cfg: Config, split: str, node: dict, report: Report,
         report.add('stop' if isinstance(error, FileNotFoundError) else 'error',
                    f'{where} cannot be built: {_describe(error)}')
         return None
-    missing = list(_find_missing(source, node))
-    for text in missing:
-        report.add('stop', f'missing: {text}')
+    missing = [*_find_missing(source, node)]
+    report.findings += [Finding('stop', f'missing: {text}') for text in missing]
     if missing:
         return None
     path = getattr(source.dataset, 'ann_file', None)
@@ -188,23 +169,20 @@ def _find_missing(source: Source, node: dict) -> Iterator[str]:
     paths = {f'data_prefix.{name}': prefixes.get(name) for name in (
         'img', 'img_path', *['seg_map_path'] * ('LoadAnnotations' in steps))}
     paths['ann_file'] = getattr(source.dataset, 'ann_file', None)
-    stock = source.classes == getattr(
-        source.dataset, 'METAINFO', {}).get('classes')
-    advice = (SOURCES.get(type_name(node), OWN_DATA) if stock else
-              OWN_DATA).format(root=getattr(source.dataset, 'data_root', ''))
     for key, path in paths.items():
         if (isinstance(path, str) and path and '://' not in path
                 and not os.path.exists(path)):
-            yield f'{path} ({source.split}_dataloader.dataset.{key}); {advice}'
+            yield f'{path} ({source.split}_dataloader.dataset.{key})'
 
 
-def _count_samples(node: dict, lengths: Iterator[int]) -> int:
-    """How many samples an epoch has, with the repeats of wrappers."""
-    if 'dataset' in node:
-        return node.get('times', 1) * _count_samples(node['dataset'], lengths)
+def _count_samples(node: dict, lengths: Iterator[int]) -> float:
+    """How many samples an epoch has; NaN below a wrapper that draws them."""
     if 'datasets' in node:
         return sum(_count_samples(part, lengths) for part in node['datasets'])
-    return next(lengths)
+    if 'dataset' not in node:
+        return next(lengths)
+    times = node.get('times', 1) if type_name(node) in REPEATING else math.nan
+    return times * _count_samples(node['dataset'], lengths)
 
 
 class _Reader(Dataset):
@@ -275,7 +253,7 @@ def _count_labels(item: dict, ignore_index: int) -> Optional[Dict[int, int]]:
     return dict(zip(values.tolist(), counts.tolist()))
 
 
-def _read(source: Source, cfg: Config, report: Report, sample: Optional[int],
+def _read(source: Source, report: Report, sample: Optional[int],
           num_workers: int, progress: Optional[Callable]) -> List[str]:
     """Reads the samples of a data set, and returns their files."""
     split, number = source.split, len(source.dataset)
@@ -297,8 +275,7 @@ def _read(source: Source, cfg: Config, report: Report, sample: Optional[int],
     except RuntimeError as error:  # a loader has crashed its process
         report.add('error', f'{split}: the reading ended after {len(read)} of '
                    f'{len(indices)} samples: {error}')
-    limit = len(source.classes or ()) or min(
-        [n for n in find_heads(cfg).values() if n > 1], default=math.inf)
+    limit = len(source.classes or ()) or math.inf
     faults: Dict[str, List[str]] = {}
     counts: Counter = Counter()
     for path, fault, labels in read:

@@ -26,10 +26,6 @@ class Report:
         self.findings.append(Finding(level, text, tuple(files)))
 
     @property
-    def stops(self) -> List[Finding]:
-        return [found for found in self.findings if found.level == 'stop']
-
-    @property
     def errors(self) -> int:
         return sum(found.level != 'note' for found in self.findings)
 
@@ -37,10 +33,7 @@ class Report:
         """All of it in plain values, with every file."""
         return dict(
             errors=self.errors, notes=len(self.findings) - self.errors,
-            read=[_printable(line) for line in self.read],
-            findings=[dict(level=level, text=_printable(text),
-                           files=[_printable(file) for file in files])
-                      for level, text, files in self.findings])
+            read=self.read, findings=[x._asdict() for x in self.findings])
 
     def __str__(self) -> str:
         lines = []

@@ -25,21 +25,18 @@ OTHER_CLASSES = ('rpn_head', 'semantic_head', 'backbone')
 OTHER_TYPES = ('STDCHead', )  # of mmseg: tells edges from the rest
 HEADS = ('decode_head', 'auxiliary_head', 'head', 'rpn_head', 'bbox_head')
 
-# Recipes end with some epochs at the lowest learning rate on purpose, and
-# schedules last a bit longer or shorter than their cosine.
-COOL_DOWN, CLOSE = 1 / 3, .1
-WARM_UPS = ('LinearLR', 'ConstantLR')
+CLOSE = .1  # schedules last a bit longer or shorter than their cosine
 Found = Iterator[Finding]
 
 
 def check_settings(cfg: Config, splits: Sequence[str],
-                   samples: Optional[int] = None) -> List[Finding]:
+                   samples: float = math.nan) -> List[Finding]:
     """Compares the settings of a config with each other.
 
     Args:
         cfg: A config of mmdet, mmseg or mmpretrain.
         splits: The data loaders that will be used.
-        samples: How many samples an epoch of training has, if known.
+        samples: How many samples an epoch of training has; NaN if not known.
     """
     found = [*_check_types(cfg, splits), *_check_channels(cfg),
              *_check_softmax(cfg)]
@@ -137,7 +134,7 @@ def _check_channels(cfg: Config) -> Found:
 
 
 def _check_softmax(cfg: Config) -> Found:
-    for key, head in walk_heads(cfg):
+    for key, head in find_heads(cfg).items():
         for loss in as_list(head.get('loss_decode') or head.get('loss')):
             if head['num_classes'] == 1 and (
                     type_name(loss) == 'CrossEntropyLoss'
@@ -148,7 +145,7 @@ def _check_softmax(cfg: Config) -> Found:
                     '0; use_sigmoid=True, or a class of background')
 
 
-def _check_loop(cfg: Config, samples: Optional[int]) -> Found:
+def _check_loop(cfg: Config, samples: float) -> Found:
     """Compares the sampler and the schedules with the loop of training."""
     loop = cfg.get('train_cfg') or {}
     by_epoch = dict(EpochBasedTrainLoop=True, IterBasedTrainLoop=False).get(
@@ -162,26 +159,14 @@ def _check_loop(cfg: Config, samples: Optional[int]) -> Found:
     if (sampler, by_epoch) == ('InfiniteSampler', True):
         yield Finding('error', f'train_dataloader.sampler is {sampler}, '
                       f'{unit}: the first epoch never ends')
-    if (sampler, by_epoch) == ('DefaultSampler', False):
-        yield Finding('note', f'train_dataloader.sampler is {sampler}, {unit}:'
-                      ' the workers start again after each pass; those of '
-                      'InfiniteSampler do not')
-    steps = samples and length * math.ceil(
-        samples / (loader.get('batch_size', 1) * get_world_size()))
-    ends, lasts = [], False
+    batch = loader.get('batch_size', 1) * get_world_size()
+    steps = length * math.ceil(samples / batch) if samples > 0 else None
     for number, schedule in enumerate(as_list(cfg.get('param_scheduler'))):
         if type_name(schedule) == 'None':
             return  # one for each of several optimizers
         name = f'param_scheduler[{number}] ({type_name(schedule)})'
         for level, text in _check_schedule(schedule, by_epoch, length, steps):
             yield Finding(level, f'{name}: {text}, {unit}')
-        if schedule.get('by_epoch', True) == by_epoch:
-            ends.append((schedule.get('end', math.inf), name))
-            lasts |= type_name(schedule) not in WARM_UPS
-    end, name = max(ends, default=(length, ''))
-    if lasts and end <= length * (1 - COOL_DOWN):
-        yield Finding('note', f'{name}: end={end}, {unit}: the rest is '
-                      'trained at the last learning rate')
 
 
 def _check_schedule(schedule: dict, by_epoch: bool, length: int,
@@ -233,20 +218,14 @@ def _check_best(cfg: Config) -> Found:
                           f'is {metric.get("metric", "bbox")}')
 
 
-def walk_heads(cfg: dict) -> Iterator[tuple]:
+def find_heads(cfg: dict) -> Dict[str, dict]:
     """The heads of a model that have a number of classes, by config key."""
-    for key, node in walk(cfg.get('model'), 'model'):
-        if isinstance(node, dict) and isinstance(
-                node.get('num_classes'), int) and not any(
-                name.endswith(OTHER_CLASSES) for name in key.split('.')) and (
-                type_name(node) not in OTHER_TYPES):
-            yield key, node
-
-
-def find_heads(cfg: dict) -> Dict[str, int]:
-    """``num_classes`` of the heads of a model, by config key."""
-    return {f'{key}.num_classes': head['num_classes']
-            for key, head in walk_heads(cfg)}
+    return {key: node for key, node in walk(cfg.get('model'), 'model')
+            if isinstance(node, dict)
+            and isinstance(node.get('num_classes'), int)
+            and not any(name.endswith(OTHER_CLASSES)
+                        for name in key.split('.'))
+            and type_name(node) not in OTHER_TYPES}
 
 
 def check_classes(cfg: Config, split: str, dataset: Any) -> Found:
@@ -259,8 +238,10 @@ def check_classes(cfg: Config, split: str, dataset: Any) -> Found:
     classes = getattr(dataset, 'metainfo', {}).get('classes')
     if not classes:
         return
-    for key, number in find_heads(cfg).items():
-        text = f'{key}={number}, {split} has {len(classes)} classes'
+    for key, head in find_heads(cfg).items():
+        number = head['num_classes']
+        text = (f'{key}.num_classes={number}, {split} has {len(classes)} '
+                'classes')
         if number == 1 < len(classes):
             yield Finding('note', f'{text}: right if the head is '
                           'class-agnostic; else the loss stops')

@@ -1,17 +1,15 @@
 """What is checked before a training or a test starts."""
 import logging
-import sys
 from pathlib import Path
-from typing import Sequence
+from typing import Iterator, List, Sequence
 
 from mmengine.config import Config
-from mmengine.dist import broadcast_object_list, is_main_process
 from mmengine.logging import print_log
 
 from ...checkpoint import FINDERS, find
 from ...config import find_pretrained
+from ..launch import on_first_process
 from .data import check_data
-from .report import Report
 
 SAMPLE = 16  # these show a wrong root or size
 
@@ -32,24 +30,27 @@ def check_start(cfg: Config, splits: Sequence[str]) -> None:
             are missing; the message lists them all.
         ValueError: An annotation file is no JSON.
     """
-    report = Report()
     # Every process fetches weights: machines may not share a disk, and a slow
-    # download must not outlast the timeout of the broadcast.
-    check_weights(cfg, 'train' in splits, report)
-    if is_main_process():
-        try:
-            report.findings += check_data(cfg, splits, SAMPLE).findings
-        except Exception as error:  # a check that fails must not end a run
-            report.add('note', f'the check itself failed: {error!r}')
-    stops = [bool(report.stops)]
-    broadcast_object_list(stops)
-    if stops[0] and not is_main_process():
-        sys.exit(1)
-    if report.stops:
-        texts = dict.fromkeys(found.text for found in report.stops)
-        error = (FileNotFoundError if any(text.startswith('missing: ')
-                                          for text in texts) else ValueError)
-        raise error('\n  '.join(['cannot start:', *texts]))
+    # download must not outlast the timeout of a broadcast.
+    stops = [*find_missing_weights(cfg, 'train' in splits)]
+    on_first_process(_check, cfg, splits, stops)
+    if stops:
+        raise FileNotFoundError('\n  '.join(['cannot start:', *stops]))
+
+
+def _check(cfg: Config, splits: Sequence[str], stops: List[str]) -> None:
+    try:
+        report = check_data(cfg, splits, SAMPLE)
+    except Exception as error:  # a check that fails must not end a run
+        print_log(f'the check itself failed: {error!r}', 'current',
+                  logging.WARNING)
+        return
+    stops = [*stops, *dict.fromkeys(
+        found.text for found in report.findings if found.level == 'stop')]
+    if stops:
+        missing = any(text.startswith('missing: ') for text in stops)
+        raise (FileNotFoundError if missing else ValueError)(
+            '\n  '.join(['cannot start:', *stops]))
     if report.findings:
         print_log(
             'the data, checked briefly (--no-check skips this; all of it: '
@@ -57,14 +58,13 @@ def check_start(cfg: Config, splits: Sequence[str]) -> None:
             'current', logging.WARNING)
 
 
-def check_weights(cfg: Config, with_init: bool, report: Report) -> None:
-    """Checks that the checkpoints that a config names exist, and fetches the
-    released ones.
+def find_missing_weights(cfg: Config, with_init: bool) -> Iterator[str]:
+    """The checkpoints that a config names and that cannot be had; released
+    ones are fetched.
 
     Args:
         cfg: Its ``load_from`` and the ``init_cfg`` of its model.
         with_init: Whether the model will be initialized by its ``init_cfg``.
-        report: Where the findings go.
     """
     sources = [('load_from', cfg.load_from)] if cfg.get('load_from') else []
     for key, source in sources + (find_pretrained(cfg) if with_init else []):
@@ -72,8 +72,6 @@ def check_weights(cfg: Config, with_init: bool, report: Report) -> None:
             try:
                 find(source)
             except (OSError, ValueError) as error:
-                report.add('stop', f'missing: {error} ({key})')
+                yield f'missing: {error} ({key})'
         elif '://' not in source and not Path(source).expanduser().exists():
-            report.add(
-                'stop', f'missing: {source} ({key}); if a run of your own '
-                f'makes it, start that first, or --cfg-options {key}=...')
+            yield f'missing: {source} ({key})'
