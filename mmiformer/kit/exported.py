@@ -16,28 +16,13 @@ INTERPOLATION = dict(
     bicubic=cv2.INTER_CUBIC, area=cv2.INTER_AREA, lanczos=cv2.INTER_LANCZOS4)
 
 
-def open_session(path: Union[str, Path],
-                 providers: Sequence[str] = ('CPUExecutionProvider', )) -> Any:
-    """Opens a file in onnxruntime.
-
-    Args:
-        path: The file.
-        providers: Of onnxruntime, in the order of preference.
-
-    Raises:
-        FileNotFoundError, ValueError: It is not there, or cannot be read.
-        ImportError: onnxruntime is missing.
-    """
+def open_session(path: Union[str, Path]) -> Any:
+    """Opens a file in onnxruntime, on the CPU."""
+    import onnxruntime
     try:
-        import onnxruntime
         return onnxruntime.InferenceSession(
-            str(path), providers=list(providers))
-    except ImportError as error:
-        raise ImportError(f'{error.name} is missing: '
-                          'pip install onnxruntime') from error
+            str(path), providers=['CPUExecutionProvider'])
     except Exception as error:  # they have a class for each cause
-        if not Path(path).is_file():
-            raise FileNotFoundError(f'{path} does not exist') from None
         raise ValueError(f'{path}: {error}') from None
 
 
@@ -46,8 +31,6 @@ class ExportedModel:
 
     Args:
         path: The file.
-        providers: Of onnxruntime, in the order of preference; the CPU by
-            default.
 
     Attributes:
         task: ``'classification'``, ``'segmentation'`` or ``'backbone'``.
@@ -56,15 +39,13 @@ class ExportedModel:
         session: onnxruntime's.
 
     Raises:
-        ValueError: The file is not one of ``mmiformer export``.
-        FileNotFoundError: There is none.
+        ValueError: The file cannot be read, or is not one of
+            ``mmiformer export``.
         ImportError: onnxruntime is missing.
     """
 
-    def __init__(self, path: Union[str, Path],
-                 providers: Sequence[str] = ('CPUExecutionProvider', )
-                 ) -> None:
-        self.session = open_session(path, providers)
+    def __init__(self, path: Union[str, Path]) -> None:
+        self.session = open_session(path)
         meta = self.session.get_modelmeta().custom_metadata_map
         if 'resize' not in meta:
             raise ValueError(f'{path} does not say how to prepare an image: '
@@ -91,7 +72,7 @@ class ExportedModel:
         Raises:
             ValueError: It is no such image.
         """
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        if image.dtype != np.uint8 or image.shape[2:] != (3, ):
             raise ValueError(f'an image of shape {image.shape} and dtype '
                              f'{image.dtype}: expected (H, W, 3) uint8')
         rgb = change_size(image, self._steps)[..., ::-1].transpose(2, 0, 1)
@@ -108,27 +89,22 @@ class ExportedModel:
 
 def label_map(logits: np.ndarray, size: Tuple[int, int],
               threshold: float = 0.5) -> np.ndarray:
-    """The most likely class of each pixel.
+    """The most likely class of each pixel, ``(H, W)``: uint8, or uint16 above
+    256 classes.
 
     Args:
         logits: ``(K, h, w)`` float32.
         size: ``(H, W)`` of the map; logits are resized to it as torch does it,
             bilinearly between cell centres.
-        threshold: Of the sigmoid of a single logit.
-
-    Returns:
-        ``(H, W)``, uint8, or uint16 above 256 classes.
+        threshold: Of the sigmoid of a single logit, which is that of class 1.
     """
-    def resized(values: np.ndarray) -> np.ndarray:
-        return cv2.resize(values, size[::-1], interpolation=cv2.INTER_LINEAR)
-
-    if len(logits) == 1:
-        limit = math.log(threshold / (1 - threshold))
-        return (resized(logits[0]) > limit).astype(np.uint8)
-    best = np.full(size, -np.inf, np.float32)
+    single = len(logits) == 1
+    best = np.full(size, math.log(threshold / (1 - threshold)) if single
+                   else -np.inf, np.float32)
     labels = np.zeros(size, np.uint8 if len(logits) <= 256 else np.uint16)
     # All classes at once would fill the memory, at the size of a photograph.
-    for label, values in enumerate(map(resized, logits)):
+    for label, values in enumerate(logits, start=int(single)):
+        values = cv2.resize(values, size[::-1])
         higher = values > best
         best[higher], labels[higher] = values[higher], label
     return labels
