@@ -289,7 +289,7 @@ def test_the_published_size(released_small):
         model(image), expected.pred_score.numpy(), rtol=1e-3, atol=1e-7)
 
 
-def refused(cfg, weights='none.pth', **options):
+def refused(cfg, weights, **options):
     with pytest.raises(ValueError) as error:
         export(cfg, weights, Path('refused.onnx'), **options)
     assert not Path('refused.onnx').exists()
@@ -301,8 +301,10 @@ def test_segmentors_that_are_refused(configs):
         'seg', configs / 'fpn_ade20k/iformer_s_shapes.py', dict(
             backbone=dict(SHALLOW, window_size=4),
             neck=dict(in_channels=[16, 32, 32, 48])))
+    cfg.model.backbone.compile = True
     message = refused(cfg, weights, dynamic=True)
     assert '[4]' in message and '--size' in message
+    assert cfg.model.backbone.pop('compile')  # the caller's stays as it was
     cfg.model.test_cfg = dict(
         mode='slide', crop_size=(64, 64), stride=(32, 32))
     assert "'slide'" in refused(cfg, weights)
