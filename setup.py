@@ -65,7 +65,7 @@ setup(
         'det': [*UPSTREAM, 'mmdet>=3.0.0,<3.4'],
         'seg': [*UPSTREAM, 'mmsegmentation>=1.0.0,<1.3', 'ftfy', 'regex'],
         'cls': [*UPSTREAM, 'mmpretrain>=1.0.0,<1.3', 'torchvision'],
-        'predict': ['supervision>=0.25', 'tqdm'],
+        'predict': ['supervision>=0.25'],
         'export': ['onnx', 'onnxscript>=0.5', 'onnxruntime'],
         'web': ['gradio>=6.31,<7'],  # with .[cam]: class activation
         'cam': ['grad-cam>=1.5', 'torchvision'],

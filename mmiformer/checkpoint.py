@@ -219,7 +219,7 @@ def to_plain(value: Any) -> Any:
 def written_whole(path: Path) -> Iterator[Path]:
     """Yields a path to write to, which gets the name ``path`` when it is
     complete and on the disk, and is removed after an error."""
-    scratch = path.with_name(f'.{path.name}.part')
+    scratch = path.with_name(f'.part.{path.name}')  # OpenCV reads suffixes
     try:
         yield scratch
         with open(scratch, 'r+b') as file:

@@ -111,9 +111,12 @@ def test_predictions(run, model, photo, server):
     short = whole.replace(' https://host/x.jpg', '')
     printed = run(whole.replace('https://host', server.url))
     lines = [line for line in printed.splitlines() if ' 128x96' in line]
+    video = lines.pop(4)
+    assert video.startswith('clip.mp4 128x96: 3 frames, ')
+    frames = [*map(json.loads, Path(
+        'out/preds/clip.jsonl').read_text().splitlines())]
     names = ['photo', '0', '1', 'sub/2', 'x']
-    frames = [f'clip/00000{i}' for i in range(3)]
-    found = {name: read(f'out/preds/{name}.json') for name in names + frames}
+    found = {name: read(f'out/preds/{name}.json') for name in names}
     assert {str(path.relative_to('out/preds').with_suffix(''))
             for path in Path('out/preds').rglob('*.json')} == {*found}
     for name, line in zip(names, lines):
@@ -127,7 +130,6 @@ def test_predictions(run, model, photo, server):
         ) or text == 'nothing'
         drawn = next(Path('out/vis').glob(f'{name}.*'))
         assert cv2.imread(str(drawn)).shape == (96, 128, 3)
-    assert lines[5].startswith('clip.mp4 128x96, 3 frames: ')
     assert cv2.VideoCapture('out/vis/clip.mp4').get(
         cv2.CAP_PROP_FRAME_COUNT) == 3
     expected = mmiformer.inferencer('det.py', 'det.pth')(
@@ -136,6 +138,7 @@ def test_predictions(run, model, photo, server):
     for name in ('photo', 'x'):
         assert {key: found[name][key] for key in expected} == expected
     assert found['0']['bboxes'] != found['1']['bboxes']
+    assert len(frames) == 3 and frames[0]['bboxes'] != frames[1]['bboxes']
 
     assert 'none.jpg' in run(f'{short} none.jpg', 1)
 

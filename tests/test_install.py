@@ -17,9 +17,8 @@ CLASSIC = {
     'regex': '2024.1', 'transformers': '4.37.2', 'huggingface-hub': '0.25.2'}
 LOWEST = {**CLASSIC, 'torch': '2.0.1', 'mmcv': '2.0.1', 'mmengine': '0.8.4',
           'mmdet': '3.0.0', 'mmsegmentation': '1.0.0', 'mmpretrain': '1.0.0'}
-TOOLS = {'supervision': '0.31.0', 'tqdm': '4.67', 'onnx': '1.19',
-         'onnxscript': '0.5.6', 'onnxruntime': '1.23.2', 'gradio': '6.31.0',
-         'grad-cam': '1.5.5'}
+TOOLS = {'supervision': '0.31.0', 'onnx': '1.19', 'onnxscript': '0.5.6',
+         'onnxruntime': '1.23.2', 'gradio': '6.31.0', 'grad-cam': '1.5.5'}
 NEWEST = dict.fromkeys([*CLASSIC, *TOOLS], '99.0')
 
 

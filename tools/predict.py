@@ -6,7 +6,7 @@
     tools/predict.py model.onnx photo.jpg
 
 Writes pictures to out/vis and results to out/preds, under the files' names.
-The exit status is the number of files that failed, or 130 after Ctrl-C.
+The exit status is 1 if a file failed, and 130 after Ctrl-C.
 """
 import argparse
 import sys
@@ -14,11 +14,9 @@ import time
 import traceback
 from pathlib import Path
 
-from tqdm import tqdm
-
 from mmiformer.config import add_cfg_options
 from mmiformer.front import new_parser, run
-from mmiformer.kit.predict import find_sources, load_predictor
+from mmiformer.kit.predict import Predictor, find_sources
 
 
 def parse_args() -> argparse.Namespace:
@@ -47,35 +45,35 @@ def parse_args() -> argparse.Namespace:
 
 
 def main(args: argparse.Namespace) -> None:
-    sources = find_sources(args.inputs, args.out)
+    sources, left_out = find_sources(args.inputs, args.out)
+    if left_out:
+        print('left out:', ', '.join(f'{number} {suffix}' for suffix, number
+                                     in left_out.most_common()))
     if not sources:
         raise ValueError(f'no image and no video in {", ".join(args.inputs)}')
-    predictor = load_predictor(
+    predictor = Predictor(
         args.config, args.checkpoint, args.cfg_options, out=args.out,
         threshold=args.score_thr, draw=not args.no_vis)
-    failed, interrupted = 0, False
+    failed = status = 0
     try:
-        # A bar is shown for many, where somebody looks.
-        for path, name in tqdm(sources, disable=len(sources) == 1 or None):
+        for path, name in sources:
+            start = time.time()
             try:
-                start = time.time()
                 found = predictor.predict(path, name)
+                print(f'{path} {found}, {time.time() - start:.2f} s')
             except Exception as error:  # the others must not wait for it
                 reason = (str(error).splitlines() or [''])[0]
-                tqdm.write(f'error: {path}: {type(error).__name__}: '
-                           f'{reason}', file=sys.stderr)
+                print(f'error: {path}: {type(error).__name__}: {reason}',
+                      file=sys.stderr)
                 if args.debug:
                     traceback.print_exc()
-                failed += 1
-                continue
-            tqdm.write(f'{path} {found}, {time.time() - start:.2f} s')
+                failed, status = failed + 1, 1
     except KeyboardInterrupt:
         print('interrupted', file=sys.stderr)
-        interrupted = True
+        status = 130
     print(f'written to {args.out}' + (
         f'; {failed} of {len(sources)} failed' if failed else ''))
-    # Above 125, an exit status means something else to shells.
-    sys.exit(130 if interrupted else min(failed, 125))
+    sys.exit(status)
 
 
 if __name__ == '__main__':

@@ -3,7 +3,7 @@ import textwrap
 import warnings
 from copy import deepcopy
 from types import SimpleNamespace
-from typing import Any, Dict, Optional, Tuple, Union
+from typing import Any, Dict, Tuple, Union
 
 import numpy as np
 import torch
@@ -64,8 +64,7 @@ def _load_weights(cfg: Config, model: nn.Module, checkpoint: str) -> None:
         raise ValueError(f'{checkpoint}: {reason}') from None
 
 
-def inferencer(config: Union[str, Config], checkpoint: str,
-               cfg_options: Optional[dict] = None) -> Any:
+def inferencer(config: Union[str, Config], checkpoint: str) -> Any:
     """The inferencer of the framework that a config is for.
 
     It takes paths and arrays, which are ``(H, W, 3)`` uint8 in BGR order. The
@@ -76,7 +75,6 @@ def inferencer(config: Union[str, Config], checkpoint: str,
         config: Of mmdet, mmseg or mmpretrain: a file, one of ours by name
             (``mask_rcnn/iformer_s_1x``), or a loaded one.
         checkpoint: As of :func:`load_model`.
-        cfg_options: Overrides by dotted key, for a file.
 
     Returns:
         mmdet's ``DetInferencer``, mmseg's ``MMSegInferencer`` or mmpretrain's
@@ -87,7 +85,7 @@ def inferencer(config: Union[str, Config], checkpoint: str,
             raises others.
     """
     cfg = (deepcopy(config) if isinstance(config, Config)
-           else load_config(config, cfg_options))
+           else load_config(config))
     scope = cfg.get('default_scope')
     if scope not in ('mmdet', 'mmseg', 'mmpretrain'):
         raise ValueError(
@@ -109,7 +107,6 @@ def inferencer(config: Union[str, Config], checkpoint: str,
                 model, classes=meta['classes'])
         if scope == 'mmdet':
             from mmdet.apis import DetInferencer as Inferencer
-            meta.setdefault('palette', 'random')
             cfg.setdefault('visualizer', dict(type='DetLocalVisualizer'))
         else:
             from mmseg.apis import MMSegInferencer as Inferencer

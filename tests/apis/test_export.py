@@ -21,7 +21,7 @@ from mmiformer.kit import export as exporting
 from mmiformer.kit.export import OPSET, export, write
 from mmiformer.kit.exported import ExportedModel, label_map
 from mmiformer.kit.inference import load_model, read_meta
-from mmiformer.kit.predict import load_predictor
+from mmiformer.kit.predict import Predictor
 
 onnx = pytest.importorskip('onnx')
 for name in ('onnxscript', 'onnxruntime'):
@@ -114,7 +114,7 @@ def test_scores_are_those_of_testing(classifier):
 def test_the_predictor_of_a_file(classifier):
     model, image = ExportedModel(classifier[2]), picture(100, 80)
     cv2.imwrite('a.png', image)
-    predictor = load_predictor(str(classifier[2]), None, out=Path('out'))
+    predictor = Predictor(str(classifier[2]), None, out=Path('out'))
     summary = predictor.predict('a.png', 'a')
     scores = model(image)
     assert summary == f'80x100: {scores.max():.2f} {CLASSES[scores.argmax()]}'
@@ -208,7 +208,7 @@ def test_label_maps_are_those_of_testing():
     labels = model(image)
     assert labels.dtype == np.uint8
     assert_same_labels(labels, as_tested(cfg, weights, image))
-    load_predictor('seg.onnx', None, out=Path('out')).predict('tested.png', 'a')
+    Predictor('seg.onnx', None, out=Path('out')).predict('tested.png', 'a')
     assert (cv2.imread('out/preds/a.png', 0) == labels).all()
     assert cv2.imread('out/vis/a.png').shape == image.shape
 

@@ -12,12 +12,13 @@ import torch
 from conftest import refusal, run_tool
 from mmengine.config import Config
 from mmengine.logging import HistoryBuffer
+from mmengine.structures import PixelData
 from tiny_models import as_in_testing, build, child, save
 
 import mmiformer
 from mmiformer.kit import predict
 from mmiformer.kit.inference import load_model
-from mmiformer.kit.predict import find_sources, load_predictor
+from mmiformer.kit.predict import Predictor, find_sources
 
 
 @pytest.fixture
@@ -79,7 +80,7 @@ def test_boxes_and_masks_are_those_of_testing(configs, images):
         assert torch.equal(torch.as_tensor(expected[key]),
                            torch.as_tensor(found.pred_instances[key]))
     # As the command writes them, from the file and from an array in BGR.
-    predictor = load_predictor(
+    predictor = Predictor(
         config, weights, out=Path('out'), threshold=0., draw=False)
     size, text = predictor.predict('in/a.png', 'a').split(': ')
     assert size == '80x60'
@@ -103,7 +104,7 @@ def test_label_maps_are_those_of_testing(configs, images):
     assert type(inferencer).__name__ == 'MMSegInferencer'
     np.testing.assert_array_equal(
         inferencer('in/a.png')['predictions'], expected)
-    predictor = load_predictor(config, weights, out=Path('out'))
+    predictor = Predictor(config, weights, out=Path('out'))
     _, share, name = predictor.predict('in/a.png', 'a').split(',')[0].split()
     np.testing.assert_array_equal(
         cv2.imread('out/preds/a.png', cv2.IMREAD_UNCHANGED), expected)
@@ -127,7 +128,7 @@ def test_scores_are_those_of_testing(configs, images):
     np.testing.assert_array_equal(found['pred_scores'], expected)
     names = np.array(('circle', 'square', 'triangle'))
     assert found['pred_class'] == names[expected.argmax()]
-    predictor = load_predictor(config, weights, out=Path('out'))
+    predictor = Predictor(config, weights, out=Path('out'))
     assert predictor.predict('in/a.png', 'a') == (
         f'80x60: {expected.max():.2f} {found["pred_class"]}')
     order = np.argsort(-expected)
@@ -161,19 +162,17 @@ def test_what_cannot_be_an_inferencer(configs, images):
         mmiformer.inferencer(config, 'none.pth')
 
 
-@pytest.mark.parametrize('config, error, words', [
-    ('panoptic_fpn/panoptic-fpn_r50_fpn_1x_coco.py', ValueError,
-     'PanopticFPN.*panoptic'),
-    ('mask2former/mask2former_r50_8xb2-lsj-50e_coco-panoptic.py', ValueError,
-     'Mask2Former.*panoptic'),
-    # The same network finds objects; old versions miss a package of theirs.
-    ('mask2former/mask2former_r50_8xb2-lsj-50e_coco.py',
-     (FileNotFoundError, ImportError), 'none.pth|petrel')])
-def test_panoptic_results_are_refused(config, error, words):
-    """Before the weights are read."""
-    stock = Path(__import__('mmdet').__path__[0], '.mim', 'configs')
-    with pytest.raises(error, match=words):
-        load_predictor(str(stock / config), 'none.pth')
+def test_panoptic_results_are_refused(configs, images, monkeypatch):
+    predictor = Predictor(*save(configs, 'mask_rcnn', 'det'), draw=False)
+    forward = predictor.model.forward
+
+    def with_segments(data):
+        sample, = forward(data)
+        return [sample.new(pred_panoptic_seg=PixelData())]
+
+    monkeypatch.setattr(predictor.model, 'forward', with_segments)
+    with pytest.raises(ValueError, match='panoptic'):
+        predictor.predict('in/a.png', 'a')
 
 
 @pytest.mark.parametrize('folder, head', [
@@ -181,63 +180,58 @@ def test_panoptic_results_are_refused(config, error, words):
                                      mask_head=dict(num_classes=9)))),
     ('fpn_ade20k', dict(decode_head=dict(num_classes=9))),
     ('imagenet', dict(head=dict(num_classes=9, in_channels=48)))])
-def test_spare_classes_have_a_number(folder, head, configs, images):
+def test_classes_without_a_name_are_refused(folder, head, configs, images):
     """A head may have more outputs than the data set has classes."""
     config, weights = save(configs, folder, 'spare', **head)
-    predictor = load_predictor(config, weights, out=Path('out'), threshold=0.)
+    predictor = Predictor(config, weights, out=Path('out'))
     state = predictor.model.model.state_dict()
     name, = (name for name in state if name.endswith(
         ('fc_cls.bias', 'conv_seg.bias', 'head.fc.bias')))
     state[name][7] = 99.
-    assert ' class 7' in predictor.predict('in/a.png', 'a')
-    assert cv2.imread('out/vis/a.png').shape == (60, 80, 3)
+    number = 4 if folder == 'fpn_ade20k' else 3
+    with pytest.raises(ValueError, match=f'class 7 .* {number} classes'):
+        predictor.predict('in/a.png', 'a')
+    assert not Path('out').exists()
 
 
-def test_every_input_has_a_name_of_its_own(images, monkeypatch):
-    monkeypatch.setattr(predict, 'find_spec', lambda name: name)
-    Path('in/a.jpg').touch()
-    for folder in ('out/vis', 'in/clip'):
-        Path(folder).mkdir(parents=True)
-        Path(folder, '000000.png').touch()
-    files = ['in/a.jpg', 'in/a.png', 'in/clip/000000.png', 'in/sub/a.png']
+def test_every_input_has_a_name_of_its_own(images):
+    for path in ('in/a.jpg', 'out/vis/a.png', 'out/preds/a.json', 'in/b.GIF'):
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        Path(path).touch()
+    files = ['in/a.jpg', 'in/a.png', 'in/sub/a.png']
     # An address has ://, all else is a path.
-    assert find_sources(
-        ['clip.mp4', 'in', 'in/a.png', 'https://host/x/b.jpg?size=1',
-         'photo #1.jpg', 'none'], Path('out')) == [
-        *zip(files, ('a', 'a_2', 'clip/000000', 'sub/a')), ('in/a.png', 'a_3'),
-        ('https://host/x/b.jpg?size=1', 'b'), ('photo #1.jpg', 'photo #1'),
-        ('none', 'none'), ('clip.mp4', 'clip_2')]
-    assert find_sources(['clip#2.mp4', 'clip#3.jpg']) == [
-        ('clip#3.jpg', 'clip#3'), ('clip#2.mp4', 'clip#2')]
+    sources, left_out = find_sources(
+        ['a.mp4', 'in', 'in/a.png', 'https://host/x/b.jpg?size=1',
+         'photo #1.jpg', 'none'], Path('out'))
+    assert sources == [
+        ('a.mp4', 'a'), *zip(files, ('a_2', 'a_3', 'sub/a')),
+        ('in/a.png', 'a_4'), ('https://host/x/b.jpg?size=1', 'b'),
+        ('photo #1.jpg', 'photo #1'), ('none', 'none')]
+    assert left_out == {'.GIF': 1, '.txt': 1}
     # What was written before is no input of a folder.
-    assert [path for path, _ in find_sources(['.'], Path('out'))] == files
+    sources, left_out = find_sources(['.'], Path('out'))
+    assert [path for path, _ in sources] == files
+    assert left_out == {'.GIF': 1, '.txt': 1}
 
 
 def test_missing_packages_are_named(monkeypatch, tmp_path):
-    """Before anything is predicted."""
-    monkeypatch.setattr(predict, 'find_spec', lambda name: None)
-    line = refusal('predict.py', 'a.py', 'a.pth', 'a.jpg', 'clip.MP4')
-    assert 'supervision' in line and '".[predict]"' in line
     monkeypatch.setitem(sys.modules, 'onnxruntime', None)
     line = refusal('predict.py', tmp_path / 'model.onnx', 'a.jpg')
     assert 'pip install onnxruntime' in line
-    monkeypatch.setattr(predict.VISUALIZERS, 'get', lambda name: None)
-    with pytest.raises(ImportError, match='mmseg.*--no-vis'):
-        predict.Predictor(None, 'segmentation', {}, None)
-    predict.Predictor(None, 'segmentation', {}, None, draw=False)
 
 
-def read(path):
-    return cv2.imread(path, cv2.IMREAD_UNCHANGED)
+def read_lines(path):
+    return [*map(json.loads, Path(path).read_text().splitlines())]
 
 
 def test_frames_of_a_video(configs, video):
     pytest.importorskip('supervision', reason='videos need supervision')
     config, weights = save(configs, 'fpn_ade20k', 'seg')
-    predictor = load_predictor(config, weights, out=Path('out'))
-    text = predictor.predict(video, 'clip')
-    results = sorted(map(str, Path('out/preds/clip').iterdir()))
-    assert results == [f'out/preds/clip/{i:06d}.png' for i in range(5)]
+    predictor = Predictor(config, weights, out=Path('out'))
+    assert predictor.predict(video, 'clip') == '80x64: 5 frames'
+    assert [*Path('out/preds').iterdir()] == [Path('out/preds/clip.jsonl')]
+    lines = read_lines('out/preds/clip.jsonl')
+    assert len(lines) == 5
     drawn = cv2.VideoCapture('out/vis/clip.mp4')
     assert drawn.get(cv2.CAP_PROP_FRAME_COUNT) == 5
     assert drawn.get(cv2.CAP_PROP_FPS) == 10
@@ -246,25 +240,22 @@ def test_frames_of_a_video(configs, video):
     frames.read(), frames.read()
     cv2.imwrite('frame.png', frames.read()[1])
     predictor.predict('frame.png', 'frame')
-    np.testing.assert_array_equal(
-        read(results[2]), read('out/preds/frame.png'))
-    # The shares are means over the frames.
-    classes = ('background', 'circle', 'square', 'triangle')
-    assert text.startswith('80x64, 5 frames: ')
-    share, name = text.split(': ')[1].split(',')[0].split()
-    expected = np.mean([read(path) == classes.index(name) for path in results])
-    assert float(share.strip('%')) == pytest.approx(100 * expected, abs=.51)
+    frame = json.loads(Path('out/preds/frame.json').read_text())
+    assert frame == dict(file='frame.png', width=80, height=64, **lines[2])
+    labels = cv2.imread('out/preds/frame.png', cv2.IMREAD_UNCHANGED)
+    for label, share in zip(frame['labels'], frame['shares']):
+        assert share == pytest.approx((labels == label).mean())
+    assert sum(frame['shares']) == pytest.approx(1)
     # Without pictures there is no video either.
-    bare = load_predictor(config, weights, out=Path('bare'), draw=False)
+    bare = Predictor(config, weights, out=Path('bare'), draw=False)
     bare.predict(video, 'clip')
-    np.testing.assert_array_equal(
-        read(results[2]), read('bare/preds/clip/000002.png'))
+    assert read_lines('bare/preds/clip.jsonl') == lines
     assert not Path('bare/vis').exists()
 
 
 def test_videos_are_written_whole(configs, video, monkeypatch):
     pytest.importorskip('supervision', reason='videos need supervision')
-    predictor = load_predictor(
+    predictor = Predictor(
         *save(configs, 'imagenet', 'cls'), out=Path('out'))
     # MPEG-4 knows no such frame rate.
     predictor.predict('fast.avi', 'fast')
@@ -284,19 +275,19 @@ def test_videos_are_written_whole(configs, video, monkeypatch):
     monkeypatch.setattr(predictor, 'run', break_at_third)
     with pytest.raises(KeyboardInterrupt):
         predictor.predict(video, 'clip')
-    assert [*Path('out/vis').iterdir()] == [Path('out/vis/fast.mp4')]
-    assert sorted(path.name for path in Path('out/preds/clip').iterdir()) == [
-        '000000.json', '000001.json']
+    assert sorted(map(str, Path('out').rglob('*.*'))) == [
+        'out/preds/fast.jsonl', 'out/vis/fast.mp4']
 
 
 def test_a_bad_input_costs_no_other(configs, images):
-    """Each that fails is named, and the exit status is their number."""
+    """Each that fails is named and counted; what is left out, too."""
     config, weights = save(configs, 'imagenet', 'cls')
     Path('in/bad.jpg').write_text('no image')
     process = subprocess.run(
         [sys.executable, '-m', 'mmiformer', 'predict', config, weights, 'in',
          'none.jpg', '--out', 'out'], capture_output=True, text=True)
-    assert process.returncode == 2
+    assert process.returncode == 1
+    assert 'left out: 1 .txt' in process.stdout
     assert 'in/bad.jpg' in process.stderr and 'none.jpg' in process.stderr
     assert '2 of 4 failed' in process.stdout
     assert re.search(r'^in/sub/a.png 80x60: 0\.\d\d \w+, \d+\.\d\d s$',
