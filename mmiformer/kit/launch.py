@@ -33,31 +33,26 @@ def start_processes(cfg: Config) -> None:
     if cfg.launcher == 'none' or is_distributed():
         return
     env_cfg = cfg.get('env_cfg') or {}
-    dist_cfg = dict(env_cfg.get('dist_cfg') or {})
+    options = dict(env_cfg.get('dist_cfg') or {})
+    backend = options.get('backend', 'nccl')
     # As the Runner does first; otherwise init_dist chooses a start method.
     set_multi_processing(**(env_cfg.get('mp_cfg') or {}), distributed=True)
-    try:
-        if get_device() == 'cpu':
-            _start_on_cpus(cfg, dist_cfg)
-        else:
-            init_dist(cfg.launcher, **dist_cfg, **_new_store())
-    except KeyError as error:
-        raise ValueError(
-            f'--launcher {cfg.launcher}: the environment has no {error}: start '
-            'it by torchrun, srun or mpirun (docs/many_gpus.md)') from error
-
-
-def _start_on_cpus(cfg: Config, dist_cfg: dict) -> None:
-    backend = dist_cfg.get('backend', 'nccl')
+    if get_device() != 'cpu':
+        try:
+            init_dist(cfg.launcher, **options, **_new_store())
+        except KeyError as error:
+            raise ValueError(
+                f'--launcher {cfg.launcher}: the environment has no {error}: '
+                'start it by torchrun, srun or mpirun') from error
+        return
     if backend == 'nccl' or cfg.launcher != 'pytorch':
         raise ValueError(
             f'--launcher {cfg.launcher} with the backend {backend} needs '
             'GPUs, and torch finds none; on CPUs: torchrun, --launcher '
             'pytorch, --cfg-options env_cfg.dist_cfg.backend=gloo')
-    options = _new_store()
-    if dist_cfg.get('timeout') is not None:
-        options['timeout'] = timedelta(seconds=dist_cfg['timeout'])
-    torch.distributed.init_process_group(backend, **options)
+    if options.get('timeout') is not None:
+        options['timeout'] = timedelta(seconds=options['timeout'])
+    torch.distributed.init_process_group(**options, **_new_store())
     wrapper = cfg.get('model_wrapper_cfg') or dict(  # the Runner's default
         type='MMDistributedDataParallel', broadcast_buffers=False,
         find_unused_parameters=cfg.get('find_unused_parameters', False))
@@ -65,8 +60,8 @@ def _start_on_cpus(cfg: Config, dist_cfg: dict) -> None:
 
 
 def _new_store() -> dict:
-    """After a restart torchrun (2.13) reuses its store with stale addresses;
-    this gives a prefix per restart.
+    """A prefix in torchrun's store for each restart, without which (2.13)
+    processes find the addresses of dead ones.
 
     On several machines the counts of restarts may differ: empty there.
     """
@@ -79,25 +74,19 @@ def _new_store() -> dict:
 
 
 def on_first_process(function: Callable, *args: Any) -> Any:
-    """Calls a function in the first process and returns its result in all.
+    """Returns in all processes what a function returns in the first.
 
-    Args:
-        function: What it returns is pickled.
-
-    Raises:
-        Exception: As ``function``, in the first process; the others exit with
-            status 1.
+    If it raises there, the other processes exit with status 1. The result is
+    pickled.
     """
-    result, fault = None, None
-    if is_main_process():
-        try:
-            result = function(*args)
-        except Exception as error:  # the others must not wait for it
-            fault = error
-    shared = [result, fault is not None]
-    broadcast_object_list(shared)
-    if fault:
-        raise fault
-    if shared[1]:
+    result, failed = None, True
+    try:
+        if is_main_process():
+            result, failed = function(*args), False
+    finally:  # the others wait for it, also if it has failed
+        shared = [result, failed]
+        broadcast_object_list(shared)
+    result, failed = shared
+    if failed:
         sys.exit(1)
-    return shared[0]
+    return result

@@ -1,15 +1,14 @@
 """Stops a run before numbers that are not finite reach its weights."""
-from typing import Any, List
+from typing import Any
 
 import torch
 from mmengine.dist import get_rank
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
-from mmengine.optim import ApexOptimWrapper, OptimWrapper
+from mmengine.optim import OptimWrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from torch import Tensor
-from torch.nn.parallel import DistributedDataParallel
 
 from ..checkpoint import to_plain
 from ..compat import total_norm
@@ -38,23 +37,14 @@ class NonFiniteHook(Hook):
     bf16, which has the range of fp32, one that is not finite stops the run at
     once; in fp16 it is left to the scaler.
 
-    Wrappers other than DistributedDataParallel and Apex's optimizers, which
-    skip steps by themselves, are not checked.
-
     Raises:
         NotFiniteError: It names the iteration, the images and the parameters.
     """
 
-    def __init__(self) -> None:
-        self._batch: Any = None
+    _batch: Any = None
 
     def before_train(self, runner: Runner) -> None:
         wrapper = runner.optim_wrapper
-        if (not isinstance(wrapper, OptimWrapper)
-                or isinstance(wrapper, ApexOptimWrapper)
-                or is_model_wrapper(runner.model)
-                and not isinstance(runner.model, DistributedDataParallel)):
-            return
         backward = type(wrapper).backward
 
         def checked(loss: Tensor, **kwargs) -> None:
@@ -76,44 +66,30 @@ class NonFiniteHook(Hook):
         scaler = getattr(wrapper, 'loss_scaler', None)
         if scaler is None or not scaler.is_enabled():
             gradients = [p.grad for group in wrapper.param_groups
-                         for p in group['params'] if has_dense_gradient(p)]
+                         for p in group['params'] if p.grad is not None]
             loss = loss.float()  # one wait for both
             return not torch.isfinite(loss + total_norm(gradients).to(loss))
         return scaler.get_scale() < SMALLEST_SCALE or (
             wrapper.cast_dtype == torch.bfloat16 and not torch.isfinite(loss))
 
     def _describe(self, runner: Runner, loss: float) -> str:
-        model, wrapper = runner.model, runner.optim_wrapper
+        model = runner.model
         if is_model_wrapper(model):
             model = model.module
-        parameters = dict(model.named_parameters())
-        images = [value for key, value in walk(to_plain(self._batch))
-                  if key.split('.')[-1] == 'img_path']
-        lines = [
+        bad = {
+            'images': [value for key, value in walk(to_plain(self._batch))
+                       if key.split('.')[-1] == 'img_path'],
+            'gradients that are not finite': [
+                name for name, p in model.named_parameters()
+                if p.grad is not None and not p.grad.isfinite().all()],
+            'weights that are not finite': [
+                name for name, p in model.named_parameters()
+                if not p.isfinite().all()]}
+        return '\n  '.join([
             f'iteration {runner.iter + 1}, rank {get_rank()}: the loss '
             f'({loss:.4g}) or a gradient is not finite; stopped before the '
-            'step. What to try: docs/trouble.md of mmiformer',
-            f'images: {summarize(images)}']
-        for what, bad in (
-                ('gradients', [name for name, p in parameters.items()
-                               if has_dense_gradient(p)
-                               and not p.grad.isfinite().all()]),
-                ('weights', [name for name, p in parameters.items()
-                             if not p.isfinite().all()])):
-            lines.append(f'{what} that are not finite: {len(bad)} of '
-                         f'{len(parameters)}: {summarize(bad)}')
-        if getattr(wrapper, 'loss_scaler', None):
-            lines.append(f'loss scale: {wrapper.loss_scaler.get_scale():.1g}')
-        return '\n  '.join(lines)
-
-
-def has_dense_gradient(parameter: torch.nn.Parameter) -> bool:
-    """Whether the gradient exists and is dense."""
-    gradient = parameter.grad
-    return gradient is not None and not gradient.is_sparse
-
-
-def summarize(names: List[str]) -> str:
-    rest = len(names) - MAX_NAMED
-    return (', '.join(names[:MAX_NAMED]) or 'none') + (
-        f' and {rest} more' if rest > 0 else '')
+            'step. Look at the images, or lower the learning rate, lengthen '
+            'the warm-up, clip gradients',
+            *(f'{what}: {", ".join(names[:MAX_NAMED]) or "none"}'
+              f'{", ..." * (len(names) > MAX_NAMED)} ({len(names)})'
+              for what, names in bad.items())])

@@ -42,7 +42,7 @@ def test_gloo_takes_the_timeout_and_a_wrapper_without_gpu(second):
     started = {}
     second('pytorch').setattr(
         torch.distributed, 'init_process_group',
-        lambda backend, **options: started.update(options, backend=backend))
+        lambda **options: started.update(options))
     cfg = Config(dict(launcher='pytorch', find_unused_parameters=True,
                       env_cfg=dict(dist_cfg=dict(
                           backend='gloo', timeout=90))))
@@ -75,6 +75,23 @@ def test_restarted_processes_meet_elsewhere(count, nodes, fresh, monkeypatch):
 def test_one_process_needs_no_group():
     start_processes(Config(dict(launcher='none')))
     assert get_dist_info() == (0, 1)
-    assert on_first_process(divmod, 7, 2) == (3, 1)
-    with pytest.raises(ZeroDivisionError):
-        on_first_process(divmod, 7, 0)
+
+
+@pytest.mark.parametrize('divisor, first, second', [
+    (2, (3, 1), (3, 1)), (0, ZeroDivisionError, SystemExit)])
+def test_what_the_first_process_does(divisor, first, second, monkeypatch):
+    """The second gets its result, or ends, and never waits in vain."""
+    sent = []
+
+    def end(rank):
+        monkeypatch.setattr(launch, 'is_main_process', lambda: rank == 0)
+        try:
+            return on_first_process(divmod, 7, divisor)
+        except (ZeroDivisionError, SystemExit) as error:
+            return type(error)
+
+    monkeypatch.setattr(launch, 'broadcast_object_list', sent.extend)
+    assert end(0) == first
+    monkeypatch.setattr(launch, 'broadcast_object_list',
+                        lambda shared: shared.__setitem__(slice(2), sent))
+    assert end(1) == second
