@@ -112,9 +112,8 @@ def test_the_newest_checkpoint_is_the_furthest_not_the_youngest(tmp_path):
 
 def test_checkpoints_elsewhere_are_found(tmp_path):
     cfg = config('work/name')
-    cfg.default_hooks.checkpoint.update(
-        out_dir=str(tmp_path), filename_tmpl='saved_{}.pth')
-    path = tmp_path / 'name' / 'saved_1.pth'
+    cfg.default_hooks.checkpoint.out_dir = str(tmp_path)
+    path = tmp_path / 'name' / 'epoch_1.pth'
     path.parent.mkdir()
     torch.save({}, path)
     assert find_newest(cfg)[0] == str(path)
@@ -303,7 +302,7 @@ def test_another_optimizer_is_refused(tmp_path):
     cfg = config(tmp_path)
     cfg.optim_wrapper.optimizer = dict(type='Adam', lr=0.1)
     prepare_resume(cfg)
-    with pytest.raises(CheckpointError, match='optimizer, .*load_from'):
+    with pytest.raises(CheckpointError, match='optimizer .*betas.*load_from'):
         build_runner(cfg).train()
 
 

@@ -1,7 +1,7 @@
 """Which checkpoint a run resumes from."""
 import re
 from pathlib import Path
-from typing import List, Optional, Tuple
+from typing import Mapping, Optional, Tuple
 
 from mmengine.config import Config
 from mmengine.logging import print_log
@@ -14,7 +14,7 @@ from ..launch import on_first_process
 from .plain import PlainCheckpointHook
 from .runner import ResumableRunner
 
-NAMES = ('epoch_{}.pth', 'iter_{}.pth')  # mmengine's
+NAME = re.compile(r'(epoch|iter)_(\d+)\.pth')  # mmengine's
 
 
 def build_runner(cfg: Config) -> Runner:
@@ -47,8 +47,8 @@ def prepare_resume(cfg: Config, checkpoint: Optional[str] = None) -> None:
     cfg.resume = False
     path, seed = on_first_process(_choose, cfg, checkpoint)
     if path is None:  # the beginning may be a load_from
-        print_log(f'no checkpoint in {cfg.work_dir}: starting from the '
-                  'beginning', logger='current')
+        print_log(f'no epoch_*.pth or iter_*.pth in {cfg.work_dir}: starting '
+                  'from the beginning', logger='current')
         return
     cfg.resume, cfg.load_from = True, path
     cfg.randomness = dict(cfg.get('randomness') or {}, seed=seed)
@@ -67,22 +67,19 @@ def _choose(cfg: Config, checkpoint: Optional[str]
             return None, None
     else:
         content = read_checkpoint(checkpoint)
-    meta = content.get('meta')
+    meta = content.get('meta') or {}
     needed = ['optimizer', *['param_schedulers'] * bool(
         cfg.get('param_scheduler'))]
-    missing = [name for name in needed if name not in content]
-    if not isinstance(meta, dict) or 'iter' not in meta:
-        missing = ['meta', *missing]
-    if missing:
+    if 'iter' not in meta or not {*needed} <= {*content}:
         raise ValueError(
-            f'{checkpoint} holds weights but no {", ".join(missing)} of a '
-            'run; to start from its weights, use --cfg-options load_from=... '
-            'instead of --resume; to resume the run, name one of its '
-            'epoch_*.pth or iter_*.pth')
+            f'{checkpoint} holds weights but not all of a run (meta, '
+            f'{", ".join(needed)}); to start from its weights, use '
+            '--cfg-options load_from=... instead of --resume; to resume the '
+            'run, name one of its epoch_*.pth or iter_*.pth')
     return checkpoint, meta.get('seed')
 
 
-def find_newest(cfg: Config) -> Tuple[Optional[str], Optional[dict]]:
+def find_newest(cfg: Config) -> Tuple[Optional[str], Optional[Mapping]]:
     """The checkpoint of a run that is the furthest and can be opened, and its
     content.
 
@@ -93,42 +90,32 @@ def find_newest(cfg: Config) -> Tuple[Optional[str], Optional[dict]]:
         ValueError: There are some, and none can be opened.
         OSError: One cannot be read, which says nothing about its content.
     """
-    hook = (cfg.get('default_hooks') or {}).get('checkpoint') or {}
     folders = [Path(cfg.work_dir)]
+    hook = (cfg.get('default_hooks') or {}).get('checkpoint') or {}
     if hook.get('out_dir'):  # mmengine adds a folder with the run's name
         folders.append(Path(hook['out_dir'], folders[0].resolve().name))
-    best, damaged = (-1, -1, None, None), 0
-    for name in {*NAMES, hook.get('filename_tmpl') or NAMES[0]}:
-        # An epoch's number says nothing beside an iteration's: the first that
-        # opens of either kind of name is compared by its content.
-        for path in _numbered(folders, name):
-            try:
-                content = read_checkpoint(str(path))
-            except ValueError as error:
-                print_log(f'skipping a checkpoint: {error}', logger='current')
-                damaged += 1
-                continue
-            meta = content.get('meta') or {}
-            found = meta.get('iter', 0), meta.get('epoch', 0)
-            if found > best[:2]:
-                best = (*found, str(path), content)
-            break
-    if damaged and best[2] is None:
+    found = [(NAME.fullmatch(path.name), path)
+             for folder in folders for path in folder.glob('*.pth')]
+    # The furthest that opens of each kind; an epoch's number says nothing
+    # beside an iteration's, so the content decides between the two.
+    newest, damaged = {}, 0
+    for match, path in sorted(
+            ((match, path) for match, path in found if match), reverse=True,
+            key=lambda pair: int(pair[0][2])):
+        if match[1] in newest:
+            continue
+        try:
+            newest[match[1]] = str(path), read_checkpoint(str(path))
+        except ValueError as error:
+            print_log(f'skipping a checkpoint: {error}', logger='current')
+            damaged += 1
+    if damaged and not newest:
         raise ValueError(
             f'none of {damaged} checkpoints in {folders[-1]} can be opened '
             '(see above): remove them to start from the beginning')
-    return best[2:]
+    return max(newest.values(), key=_progress, default=(None, None))
 
 
-def _numbered(folders: List[Path], name: str) -> List[Path]:
-    """The files with a name such as ``'epoch_{}.pth'``, the highest number
-    first."""
-    pattern = re.compile(
-        re.sub(r'\\{.*?\\}', r'(\\d+)', re.escape(name)))
-    found = [(pattern.fullmatch(path.name), path)
-             for folder in folders if folder.is_dir()
-             for path in folder.iterdir()]
-    return [path for match, path in sorted(
-        ((match, path) for match, path in found if match),
-        key=lambda pair: [int(text) for text in pair[0].groups()],
-        reverse=True)]
+def _progress(found: Tuple[str, Mapping]) -> Tuple[int, int]:
+    meta = found[1].get('meta') or {}
+    return meta.get('iter', 0), meta.get('epoch', 0)

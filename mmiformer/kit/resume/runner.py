@@ -7,6 +7,7 @@ import threading
 import time
 from contextlib import contextmanager
 from functools import partial
+from itertools import chain, repeat
 from pathlib import Path
 from typing import Dict, Iterator, List, Optional, Union
 
@@ -19,7 +20,6 @@ from mmengine.dist import (
     is_main_process,
 )
 from mmengine.hooks import Hook
-from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.registry import RUNNERS
 from mmengine.runner import IterBasedTrainLoop, Runner
 from mmengine.utils import digit_version
@@ -31,7 +31,6 @@ from .rng import get_rng_state, set_rng_state
 from .sampler import (
     RESTARTING,
     SeededBatchSampler,
-    SkippingIterator,
     make_seeded,
     training_flag,
 )
@@ -40,8 +39,8 @@ SIGTERM_POLL_INTERVAL = 10  # iterations between all-reduces
 SIGTERM_ECHO = 5  # seconds in which scheduler and launcher each send one
 # Settings that resuming, or the machine, changes.
 OWN_SETTINGS = re.compile(
-    r'^(resume|load_from|work_dir|launcher|randomness|experiment_name) = .*\n',
-    re.MULTILINE)
+    r'^(resume|load_from|work_dir|launcher|randomness|experiment_name) = .*\n|'
+    r'init_cfg=(dict\([^()]*\)|None)', re.MULTILINE)
 
 
 class CheckpointError(OSError):
@@ -52,14 +51,11 @@ def find_changes(old: str, new: str) -> List[str]:
     """The settings that differ between mmengine's texts of two configs, with
     ``-`` or ``+`` before them. Pre-trained weights do not count: resuming
     drops them."""
-    texts = []
-    for text in (old, new):
-        text = OWN_SETTINGS.sub('', text + '\n')
-        # Line breaks within a setting depend on its length.
-        text = re.sub(r'\n(?!\w)|[ \t]', '', text)
-        text = re.sub(r'init_cfg=dict\([^()]*\)', 'init_cfg=None', text)
-        texts.append(re.split(r'[,\n]', text))
-    return [line for line in difflib.unified_diff(*texts, n=0, lineterm='')
+    # Line breaks within a setting depend on its length.
+    old, new = (re.split(r'[,\n]', re.sub(
+        r'\n(?!\w)|[ \t]', '', OWN_SETTINGS.sub('', text + '\n')))
+        for text in (old, new))
+    return [line for line in difflib.unified_diff(old, new, n=0, lineterm='')
             if not line.startswith(('---', '+++', '@@'))]
 
 
@@ -83,8 +79,6 @@ class ResumableRunner(Runner):
     _skipped = 0  # batches of the epoch, when resuming
     _terminated: Optional[float] = None  # when this process got SIGTERM
     _stopping = False  # any did
-    # Written on SIGTERM; deleted after the next regular checkpoint.
-    _sigterm_checkpoint: Optional[Path] = None
     _postponed: Optional[partial] = None  # a checkpoint to be saved
 
     def register_hooks(
@@ -152,9 +146,6 @@ class ResumableRunner(Runner):
                 'with --resume') from error
         if kwargs['save_optimizer']:
             Path(self.work_dir, 'last_checkpoint').write_text(str(path))
-            if self._sigterm_checkpoint not in (None, path.absolute()):
-                self._sigterm_checkpoint.unlink(missing_ok=True)
-            self._sigterm_checkpoint = None
 
     def load_checkpoint(self, *args, **kwargs) -> dict:
         """Like mmengine's; keeps ``meta`` for :meth:`restore_position`."""
@@ -168,23 +159,23 @@ class ResumableRunner(Runner):
         schedule are those of the checkpoint; what the config says otherwise
         is logged. With other batches in an epoch it starts again.
 
-        A file saved on SIGTERM is removed when the next checkpoint is
-        written.
-
         Raises:
             CheckpointError: It is of another optimizer.
         """
+        self._meta = {}
         try:
             super().resume(filename, *args, **kwargs)
-            wrapper = self.optim_wrapper
-            for part in (dict(wrapper.items()).values() if isinstance(
-                    wrapper, OptimWrapperDict) else [wrapper]):
-                for name in part.optimizer.defaults:
-                    part.optimizer.param_groups[0][name]
-        except (KeyError, ValueError) as error:  # of torch
+            if hasattr(self.optim_wrapper, 'optimizer'):  # one, not several
+                optimizer = self.optim_wrapper.optimizer
+                if lacking := {*optimizer.defaults} - {
+                        *optimizer.param_groups[0]}:
+                    raise KeyError(*lacking)
+        except (KeyError, ValueError) as error:
+            if not self._meta:  # the file cannot be opened
+                raise
             raise CheckpointError(
-                f'{filename} is of another optimizer, {error}; to start from '
-                'its weights, use --cfg-options load_from=... instead of '
+                f'{filename} is of another optimizer ({error!r}); to start '
+                'from its weights, use --cfg-options load_from=... instead of '
                 '--resume') from error
         now = self.cfg.pretty_text
         if changes := find_changes(self._meta.get('cfg') or now, now):
@@ -195,10 +186,6 @@ class ResumableRunner(Runner):
         if isinstance(self.train_dataloader.batch_sampler,
                       SeededBatchSampler):
             self._skipped = self._resumed_batch()
-        path = Path(filename).absolute()
-        if (self._meta.get('sigterm')
-                and path.parent == Path(self.work_dir).absolute()):
-            self._sigterm_checkpoint = path
 
     def train(self) -> torch.nn.Module:
         """Like mmengine's; saves a checkpoint on SIGTERM, if this is the
@@ -242,10 +229,8 @@ class ResumableRunner(Runner):
         if not self._stopping or self._accumulated():
             return
         path = Path(self.work_dir, f'iter_{done}.pth')
-        if self.message_hub.get_info('last_ckpt') != str(path):
-            self.save_checkpoint(
-                self.work_dir, path.name, by_epoch=False,
-                meta=dict(epoch=self.epoch, iter=done, sigterm=True))
+        self.save_checkpoint(self.work_dir, path.name, by_epoch=False,
+                             meta=dict(epoch=self.epoch, iter=done))
         self.logger.warning(f'SIGTERM: saved {path}; continue with --resume')
         sys.exit(128 + signal.SIGTERM)
 
@@ -262,10 +247,8 @@ class ResumableRunner(Runner):
 
     def _accumulated(self) -> bool:
         """Whether there are gradients that a step will still use."""
-        wrapper = self.optim_wrapper
-        return (isinstance(wrapper, OptimWrapper)
-                and not isinstance(wrapper, OptimWrapperDict)
-                and not wrapper.should_update()
+        return (hasattr(self.optim_wrapper, 'optimizer')  # one, and built
+                and not self.optim_wrapper.should_update()
                 and not self.train_loop.stop_training)
 
     def restore_position(self) -> None:
@@ -276,11 +259,13 @@ class ResumableRunner(Runner):
         if isinstance(sampler, SeededBatchSampler):
             sampler.epoch, sampler.start = loop.epoch, self._skipped
             if isinstance(loop, IterBasedTrainLoop):
-                # From then on the loop calls next() for each of them.
-                calls = loop.iter if (digit_version(mmengine.__version__)
-                                      >= digit_version('0.10.3')) else 0
-                loop.dataloader_iterator = SkippingIterator(
-                    type(loop.dataloader_iterator)(loader), calls)
+                # A new one, as the loop's has begun. The loop skips again:
+                batches = type(loop.dataloader_iterator)(loader)
+                if hasattr(batches, 'skip_iter'):  # in the onedl forks
+                    batches.skip_iter = lambda count: None
+                elif digit_version(mmengine.__version__) >= (0, 10, 3):
+                    batches = chain(repeat(None, loop.iter), batches)
+                loop.dataloader_iterator = batches
         name = type(getattr(sampler, 'sampler', sampler)).__name__
         if name not in RESTARTING:
             self.logger.warning(

@@ -152,26 +152,3 @@ def make_seeded(loader: DataLoader, seed: int) -> DataLoader:
         generator=torch.Generator().manual_seed(seed),
         prefetch_factor=loader.prefetch_factor,
         persistent_workers=loader.persistent_workers)
-
-
-class SkippingIterator:
-    """Absorbs mmengine's fast-forward ``next()`` calls on resume; the batch
-    sampler has already skipped those batches.
-
-    Args:
-        iterator: Starts at the batch that the loop continues with.
-        count: Number of calls to absorb.
-    """
-
-    def __init__(self, iterator: Iterator, count: int) -> None:
-        self.iterator, self.count = iterator, count
-
-    def __next__(self) -> Any:
-        if self.count:
-            self.count -= 1
-            return None
-        return next(self.iterator)
-
-    def skip_iter(self, count: int) -> None:
-        """What the onedl forks of mmengine call instead."""
-        self.count = 0
