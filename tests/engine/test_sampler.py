@@ -48,9 +48,11 @@ class Buckets(BatchSampler):
 
 def loader(sampler=DefaultSampler, workers=0, batches=BatchSampler):
     dataset = Noise()
-    return make_seeded(DataLoader(
+    data = DataLoader(
         dataset, batch_sampler=batches(sampler(dataset, seed=3), 2, False),
-        num_workers=workers, persistent_workers=workers > 0), seed=5)
+        num_workers=workers, persistent_workers=workers > 0)
+    make_seeded(data, seed=5)
+    return data
 
 
 def take(data, epoch=0, start=0, count=4):
@@ -84,8 +86,9 @@ def test_batches_start_anywhere(sampler, workers, batches):
 def test_the_data_set_is_left_as_it_is(workers):
     """A second loader takes its samples as it would have before."""
     dataset = Noise()
-    data = make_seeded(DataLoader(dataset, batch_size=3), seed=5)
-    assert len([*data]) == 3 and data.dataset is dataset
+    data = DataLoader(dataset, batch_size=3)
+    make_seeded(data, seed=5)
+    assert len([*data]) == len(data) == 3 and data.dataset is dataset
     (batch, ) = DataLoader(dataset, batch_size=7, num_workers=workers)
     assert batch[:, 0].tolist() == [*range(7)]
     assert not vars(dataset)

@@ -5,11 +5,10 @@ import signal
 import sys
 import threading
 import time
-from contextlib import contextmanager
 from functools import partial
 from itertools import chain, repeat
 from pathlib import Path
-from typing import Dict, Iterator, List, Optional, Union
+from typing import List, Optional
 
 import mmengine
 import torch
@@ -81,11 +80,9 @@ class ResumableRunner(Runner):
     _stopping = False  # any did
     _postponed: Optional[partial] = None  # a checkpoint to be saved
 
-    def register_hooks(
-            self, default_hooks: Optional[Dict[str, Union[Hook, dict]]] = None,
-            custom_hooks: Optional[List[Union[Hook, dict]]] = None) -> None:
+    def register_hooks(self, *args, **kwargs) -> None:
         """Like mmengine's; adds what resuming needs."""
-        super().register_hooks(default_hooks, custom_hooks)
+        super().register_hooks(*args, **kwargs)
         self.register_hook(_ResumeHook())
         self.register_hook(PlainCheckpointHook())
 
@@ -94,10 +91,10 @@ class ResumableRunner(Runner):
                          diff_rank_seed: bool = False) -> DataLoader:
         """Like mmengine's; the loader can start at any batch."""
         loader = Runner.build_dataloader(dataloader, seed, diff_rank_seed)
-        if (loader is dataloader or loader.batch_sampler is None
-                or not hasattr(loader.batch_sampler, 'sampler')):
-            return loader
-        return make_seeded(loader, seed or 0)
+        if loader is not dataloader and hasattr(loader.batch_sampler,
+                                                'sampler'):
+            make_seeded(loader, seed or 0)
+        return loader
 
     def save_checkpoint(self, out_dir: str, filename: str, *args,
                         meta: Optional[dict] = None,
@@ -190,14 +187,8 @@ class ResumableRunner(Runner):
     def train(self) -> torch.nn.Module:
         """Like mmengine's; saves a checkpoint on SIGTERM, if this is the
         main thread: others cannot receive signals."""
-        with self._catch_sigterm():
-            return super().train()
-
-    @contextmanager
-    def _catch_sigterm(self) -> Iterator[None]:
         if threading.current_thread() is not threading.main_thread():
-            yield
-            return
+            return super().train()
 
         def remember(number, frame) -> None:
             if not self._terminated:
@@ -209,7 +200,7 @@ class ResumableRunner(Runner):
         before = signal.signal(signal.SIGTERM, remember)
         training_flag().value = True
         try:
-            yield
+            return super().train()
         finally:
             training_flag().value = False
             signal.signal(signal.SIGTERM, before or signal.SIG_DFL)

@@ -131,24 +131,17 @@ def init_worker(flag: Any, init_fn: Optional[Callable[[int], None]],
         init_fn(worker)
 
 
-def make_seeded(loader: DataLoader, seed: int) -> DataLoader:
-    """The same loader with a :class:`SeededBatchSampler`.
+def make_seeded(loader: DataLoader, seed: int) -> None:
+    """Gives a loader a :class:`SeededBatchSampler`.
 
     Args:
-        loader: Of a map-style data set.
+        loader: Of a map-style data set. Nothing has iterated over it, which
+            is why torch forbids to assign another sampler.
         seed: Of the run.
     """
-    return DataLoader(
-        loader.dataset,
-        batch_sampler=SeededBatchSampler(loader.batch_sampler, seed),
-        num_workers=loader.num_workers,
-        collate_fn=loader.collate_fn,
-        pin_memory=loader.pin_memory,
-        timeout=loader.timeout,
-        worker_init_fn=partial(
-            init_worker, training_flag(), loader.worker_init_fn),
-        multiprocessing_context=loader.multiprocessing_context,
-        # Otherwise every pass takes a number from the main process.
-        generator=torch.Generator().manual_seed(seed),
-        prefetch_factor=loader.prefetch_factor,
-        persistent_workers=loader.persistent_workers)
+    vars(loader)['batch_sampler'] = SeededBatchSampler(
+        loader.batch_sampler, seed)
+    loader.worker_init_fn = partial(
+        init_worker, training_flag(), loader.worker_init_fn)
+    # Otherwise every pass takes a number from the main process.
+    loader.generator = torch.Generator().manual_seed(seed)
