@@ -2,6 +2,7 @@
 import os
 import signal
 
+import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
@@ -17,7 +18,7 @@ from mmiformer.kit.resume.choose import find_newest
 class Ramp(Dataset):
     """Numbers."""
 
-    metainfo = dict(classes=('a', ))
+    metainfo = dict(classes=('a', ), weights=np.ones(1))
 
     def __init__(self, length=7):
         self.length = length

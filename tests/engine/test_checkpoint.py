@@ -5,16 +5,13 @@ import sys
 import numpy as np
 import pytest
 import torch
-from mmengine.config import Config
 from mmengine.evaluator import BaseMetric
 from mmengine.hooks import CheckpointHook, Hook
 from mmengine.logging import HistoryBuffer
-from mmengine.model import BaseModel
-from mmengine.registry import DATASETS, METRICS, MODELS
+from mmengine.registry import METRICS
 from mmengine.runner import Runner
-from mmengine.structures import BaseDataElement, InstanceData
-from torch import nn
-from torch.utils.data import Dataset
+from mmengine.structures import InstanceData
+from toy_runs import config as toy
 
 from mmiformer.checkpoint import to_plain
 from mmiformer.kit.resume import (
@@ -22,18 +19,6 @@ from mmiformer.kit.resume import (
     build_runner,
     prepare_resume,
 )
-
-
-@DATASETS.register_module()
-class Pairs(Dataset):
-
-    metainfo = dict(classes=('a', 'b'), weights=np.ones(2))
-
-    def __len__(self):
-        return 4
-
-    def __getitem__(self, index):
-        return dict(inputs=torch.full((2, ), float(index)))
 
 
 @METRICS.register_module()
@@ -47,19 +32,6 @@ class NumpyMetric(BaseMetric):
         return dict(score=np.float64(len(results)))
 
 
-@MODELS.register_module()
-class Line(BaseModel):
-
-    def __init__(self):
-        super().__init__()
-        self.layer = nn.Linear(2, 1)
-
-    def forward(self, inputs, mode='loss'):
-        if mode == 'predict':
-            return [BaseDataElement()]
-        return dict(loss=self.layer(torch.stack(inputs)).square().mean())
-
-
 class Interruption(Hook):
     """Ends a run before its second epoch."""
 
@@ -68,41 +40,29 @@ class Interruption(Hook):
             raise KeyboardInterrupt
 
 
-def config(work_dir, name):
-    loader = dict(
-        batch_size=2, num_workers=0, dataset=dict(type='Pairs'),
-        sampler=dict(type='DefaultSampler', shuffle=True),
-        collate_fn=dict(type='pseudo_collate'))
-    return Config(dict(
-        env_cfg={}, model=dict(type='Line'), work_dir=str(work_dir),
-        train_dataloader=loader,
-        train_cfg=dict(by_epoch=True, max_epochs=2),
-        val_dataloader=loader, val_cfg={}, val_evaluator=dict(
-            type='NumpyMetric'),
-        optim_wrapper=dict(optimizer=dict(type='AdamW', lr=0.1)),
-        param_scheduler=[
-            dict(type='LinearLR', start_factor=.5, by_epoch=False, end=3),
-            dict(type='MultiStepLR', milestones=[1], by_epoch=True)],
-        default_hooks=dict(
-            logger=dict(type='LoggerHook', interval=1),
-            checkpoint=dict(type='CheckpointHook', interval=1,
-                            save_best='score', rule='greater')),
-        randomness=dict(seed=0), log_level='ERROR', default_scope='mmengine',
-        experiment_name=f'{work_dir}_{name}'))
+def config(work_dir):
+    cfg = toy(work_dir, val_cfg={}, val_evaluator=dict(type='NumpyMetric'),
+              val_dataloader=toy(work_dir).train_dataloader, schedule=[
+                  dict(type='LinearLR', start_factor=.5, by_epoch=False,
+                       end=3),
+                  dict(type='MultiStepLR', milestones=[1], by_epoch=True)])
+    cfg.default_hooks.logger = dict(type='LoggerHook', interval=1)
+    cfg.default_hooks.checkpoint.update(save_best='score', rule='greater')
+    return cfg
 
 
 OPEN = '''
 import sys, torch
 meta = [torch.load(path, weights_only=True)['meta'] for path in sys.argv[1:]]
 assert not {'mmengine', 'mmiformer'} & {*sys.modules}
-assert all(m['dataset_meta']['classes'] == ('a', 'b') for m in meta)
+assert all(m['dataset_meta']['classes'] == ('a', ) for m in meta)
 '''
 
 
 def test_they_open_with_torch_alone(tmp_path):
     """Training history, best score, random states and every scheduler that
     holds more than numbers included."""
-    cfg = config(tmp_path, 1)
+    cfg = config(tmp_path)
     cfg.param_scheduler += [
         dict(type='OneCycleLR', eta_max=.1, total_steps=2),
         dict(type='CosineRestartLR', periods=[2], eta_min=0.),
@@ -133,22 +93,22 @@ def history(runner):
 @pytest.mark.parametrize('kind', [ResumableRunner, Runner])
 def test_a_run_resumes_with_its_history(kind, tmp_path):
     """Also from a checkpoint of mmengine's Runner, which pickles classes."""
-    interrupt(kind, config(tmp_path, 1))
-    cfg = config(tmp_path, 2)
+    interrupt(kind, config(tmp_path))
+    cfg = config(tmp_path)
     prepare_resume(cfg)
     resumed = ResumableRunner.from_cfg(cfg)
     resumed.train()
-    whole = ResumableRunner.from_cfg(config(tmp_path / 'whole', 3))
+    whole = ResumableRunner.from_cfg(config(tmp_path / 'whole'))
     whole.train()
     expected, found = history(whole), history(resumed)
     assert found.keys() == expected.keys() and 'train/loss' in found
     for name, (values, counts) in found.items():
-        assert len(values) == 4 or not name.startswith('train/')
+        assert len(values) == 8 or not name.startswith('train/')
         if kind is ResumableRunner:  # the other reads data in another order
             assert np.array_equal(values, expected[name][0]), name
             assert values.dtype == expected[name][0].dtype
             assert np.array_equal(counts, expected[name][1]), name
-    assert resumed.message_hub.get_info('best_score') == 2
+    assert resumed.message_hub.get_info('best_score') == 4
     (hook, ) = [x for x in resumed.hooks if isinstance(x, CheckpointHook)]
     assert hook.best_ckpt_path.endswith('best_score_epoch_1.pth')
 
@@ -157,25 +117,25 @@ def test_a_run_resumes_with_its_history(kind, tmp_path):
     'mmiformer.ResumableRunner', 'Runner'])
 def test_a_program_in_a_checkpoint_is_not_run(runner_type, tmp_path):
     """mmengine's resume() executes ``meta['config']``."""
-    interrupt(ResumableRunner, config(tmp_path, 1))
+    interrupt(ResumableRunner, config(tmp_path))
     content = torch.load(tmp_path / 'epoch_1.pth', weights_only=True)
     content['meta']['config'] = f'open({str(tmp_path / "ran")!r}, "w")'
     torch.save(content, tmp_path / 'epoch_1.pth')
-    cfg = config(tmp_path, 2)
+    cfg = config(tmp_path)
     cfg.runner_type = runner_type
     prepare_resume(cfg)
     runner = build_runner(cfg)
     runner.train()
-    assert runner.iter == 4 and not (tmp_path / 'ran').exists()
+    assert runner.iter == 8 and not (tmp_path / 'ran').exists()
 
 
 def test_mmengines_runner_resumes_from_ours(tmp_path):
-    interrupt(ResumableRunner, config(tmp_path, 1))
-    cfg = config(tmp_path, 2)
+    interrupt(ResumableRunner, config(tmp_path))
+    cfg = config(tmp_path)
     cfg.update(resume=True, load_from=str(tmp_path / 'epoch_1.pth'))
     runner = Runner.from_cfg(cfg)
     runner.train()
-    assert runner.iter == 4
+    assert runner.iter == 8
 
 
 def test_batches_of_detectors_are_plain(tmp_path):

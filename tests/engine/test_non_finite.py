@@ -19,7 +19,7 @@ from mmiformer.checkpoint import read_checkpoint
 from mmiformer.config import load_config
 from mmiformer.kit import non_finite
 from mmiformer.kit.non_finite import NotFiniteError
-from mmiformer.kit.resume import ResumableRunner, prepare_resume
+from mmiformer.kit.resume import ResumableRunner
 
 RUNS = itertools.count()  # mmengine keeps them apart by name
 BAD = 5  # the image of which something is planted
@@ -149,24 +149,10 @@ def test_weights_that_a_step_has_spoilt_are_named(tmp_path):
         runner.train()
 
 
-def test_resumes_from_the_last_good_checkpoint(tmp_path):
-    stop(config(tmp_path, 'image'))
-    cfg = config(tmp_path)  # with the fault mended
-    prepare_resume(cfg)
-    assert cfg.load_from == str(tmp_path / 'iter_2.pth')
-    ResumableRunner.from_cfg(cfg).train()
-    whole = config(tmp_path / 'whole')
-    ResumableRunner.from_cfg(whole).train()
-    ended, other = (read_checkpoint(str(folder / 'iter_8.pth'))['state_dict']
-                    for folder in (tmp_path, tmp_path / 'whole'))
-    assert all(torch.equal(value, other[name])
-               for name, value in ended.items())
-
-
 @pytest.mark.parametrize('optim', [
     {}, dict(clip_grad=dict(max_norm=.1)), dict(accumulative_counts=2)])
 def test_finite_runs_are_unchanged(optim, tmp_path):
-    """By the hook, which a config can do without."""
+    """By the hook, which a config can do without; then nothing stops."""
     runner = ResumableRunner.from_cfg(config(tmp_path / 'with', **optim))
     runner.train()
     assert 'backward' not in vars(runner.optim_wrapper)
@@ -181,12 +167,6 @@ def test_finite_runs_are_unchanged(optim, tmp_path):
         assert torch.equal(value, unchecked['state_dict'][name])
     assert torch.equal(checked['meta']['rng'][0]['torch'],
                        unchecked['meta']['rng'][0]['torch'])
-
-
-def test_without_the_hook_nothing_stops(tmp_path):
-    cfg = config(tmp_path, 'loss')
-    del cfg.default_hooks['non_finite']
-    ResumableRunner.from_cfg(cfg).train()
 
 
 def test_trains_again_after_another_error(tmp_path):

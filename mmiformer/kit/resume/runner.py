@@ -206,11 +206,8 @@ class ResumableRunner(Runner):
             signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
 
     def stop_if_terminated(self, done: int) -> None:
-        """Saves and exits if a process of the run got SIGTERM.
-
-        Args:
-            done: Iterations that are complete.
-        """
+        """Saves and exits if a process of the run got SIGTERM; ``done``
+        iterations are complete."""
         if not self.distributed:
             self._stopping = self._terminated is not None
         elif not self._stopping and done % SIGTERM_POLL_INTERVAL == 0:
@@ -226,11 +223,8 @@ class ResumableRunner(Runner):
         sys.exit(128 + signal.SIGTERM)
 
     def save_postponed(self, done: int) -> None:
-        """Saves the checkpoint that waited for the optimizer's step.
-
-        Args:
-            done: Iterations that are complete.
-        """
+        """Saves the checkpoint that waited for the optimizer's step; ``done``
+        iterations are complete."""
         if self._postponed and not self._accumulated():
             save, self._postponed = self._postponed, None
             save.keywords['meta'].update(epoch=self.epoch, iter=done)
