@@ -5,10 +5,9 @@ from typing import Callable, Dict, Sequence, Tuple
 
 import torch
 from mmengine.registry import MODELS
+from peers import PEERS
 from reference import Reference, fill
 from torch import Tensor, nn
-
-from mmiformer.paper.peers import PEERS
 
 MODES = ('forward', 'train')
 REFERENCE = 'reference'

@@ -28,7 +28,7 @@ FAULTS = dict(
     no_loader=(SHAPES + 'test_dataloader = None', 'test.py {} a.pth',
                ['{}: ', 'test_dataloader']),
     no_key=("default_scope = 'mmseg'", 'predict.py {} a.pth .',
-            ['{}: ', "'model'"]),
+            ['{}: ', 'test_dataloader']),
     no_class=("default_scope = 'mmseg'\nmodel = dict(type='Nett')",
               'get_flops.py {}', ['{}: ', 'Nett']),
     folder=(SHAPES, 'train.py {} --no-check --work-dir one.py/work '

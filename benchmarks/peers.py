@@ -1,9 +1,37 @@
-"""The backbones of the paper's tables that the installed packages have."""
-from typing import Dict, Optional, Tuple
+"""Counts the paper's tables: the backbones that the installed packages have,
+in the models of our configs.
+
+    python benchmarks/peers.py coco
+    python benchmarks/peers.py ade20k
+
+That the networks of others come out as printed is how we know the paper's way
+of counting: docs/flops.md.
+"""
+import sys
+from pathlib import Path
+from typing import Dict, Tuple
 
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import MODELS, DefaultScope
 from torch import nn
+
+from mmiformer.paper import count
+from mmiformer.paper.tables import SHAPES
+
+CONFIGS = Path(__file__).parents[1] / 'configs'
+TABLE_CONFIGS = dict(coco='mask_rcnn/iformer_s_1x.py',
+                     ade20k='fpn_ade20k/iformer_s_80k.py')
+# Parameters in M and FLOPs in G, as the paper prints them.
+PRINTED = dict(
+    coco={
+        'ResNet50': (44, 260), 'PVT-S': (44, 245), 'TwinsP-S': (44, 245),
+        'Twins-S': (44, 228), 'Swin-T': (48, 264), 'iFormer-S': (40, 263),
+        'ResNet101': (63, 336), 'X101-32': (63, 340), 'PVT-M': (64, 302),
+        'TwinsP-B': (64, 302), 'Twins-B': (76, 340), 'Swin-S': (69, 354),
+        'iFormer-B': (67, 351)},
+    ade20k={
+        'ResNet50': (29, 183), 'PVT-S': (28, 161), 'TwinsP-S': (28, 162),
+        'Twins-S': (28, 144), 'Swin-T': (32, 182), 'iFormer-S': (24, 181)})
 
 _PVT = dict(type='mmdet.PyramidVisionTransformer')
 _SWIN = dict(type='mmdet.SwinTransformer', embed_dims=96, window_size=7,
@@ -51,23 +79,28 @@ PEERS: Dict[str, Tuple[dict, Tuple[int, ...]]] = {
 }
 
 
-def build_row(cfg: Config, name: str) -> Optional[nn.Module]:
-    """Builds a config's model around another backbone.
-
-    Args:
-        cfg: A config with an FPN neck; not changed.
-        name: A row of a table.
-
-    Returns:
-        The model, or None where no installed package has that backbone.
-    """
-    if name not in PEERS:
-        return None
+def build_row(table: str, name: str) -> nn.Module:
+    """Builds the model of a table's config around another backbone."""
+    cfg = Config.fromfile(CONFIGS / TABLE_CONFIGS[table])
     backbone, channels = PEERS[name]
-    model = ConfigDict(cfg.model.to_dict())
-    model.backbone = ConfigDict(backbone)
-    model.neck.in_channels = list(channels)
-    with DefaultScope.overwrite_default_scope(cfg.get('default_scope')):
-        return MODELS.build(model)
+    cfg.model.backbone = ConfigDict(backbone)
+    cfg.model.neck.in_channels = list(channels)
+    with DefaultScope.overwrite_default_scope(cfg.default_scope):
+        return MODELS.build(cfg.model)
 
 
+def main(table: str) -> None:
+    print('at {}x{}'.format(*SHAPES[table]))
+    line = '{:<10} {:>10} {:>10} {:>12} {:>12} {:>16}'
+    print(line.format('', 'params M', 'published', 'FLOPs G', 'published',
+                      'with attention'))
+    for name, (params, flops) in PRINTED[table].items():
+        result = count(build_row(table, name), SHAPES[table])
+        print(line.format(
+            name, f'{result.params / 1e6:.1f}', params,
+            f'{result.flops / 1e9:.1f}', flops,
+            f'{result.flops_with_attention / 1e9:.1f}'), flush=True)
+
+
+if __name__ == '__main__':
+    main(sys.argv[1])
