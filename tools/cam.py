@@ -18,7 +18,7 @@ import cv2
 from mmiformer.config import load_config
 from mmiformer.front import new_parser, run
 from mmiformer.kit.inference import load_model, read_image, read_meta
-from mmiformer.paper.cam import METHODS, explain, find_method
+from mmiformer.paper.cam import explain, find_library
 from mmiformer.paper.pictures import (
     draw_activations,
     image_file,
@@ -39,8 +39,6 @@ def parse_args() -> argparse.Namespace:
                         default='backbone', help='whose maps are looked at')
     parser.add_argument('--level', type=int, default=-1, help='which of its '
                         'maps, the finest is 0; default: the last')
-    parser.add_argument('--method', choices=list(METHODS), help='default: '
-                        'gradcam for a classifier, hirescam for a segmentor')
     args = parser.parse_args()
     if len(args.models) % 2:
         parser.error(f'{args.models[-1]}: give CONFIG CHECKPOINT of each model')
@@ -48,7 +46,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def main(args: argparse.Namespace) -> None:
-    find_method(args.method or 'gradcam')
+    find_library()  # before models are loaded
     rows = [[] for _ in args.images]
     configs = args.models[::2]
     for path, checkpoint in zip(configs, args.models[1::2]):
@@ -66,7 +64,7 @@ def main(args: argparse.Namespace) -> None:
         for row, image in zip(rows, args.images):
             shown, data = read_image(cfg, model, str(image))
             row.append((shown, *explain(model, shown, data, classes, category,
-                                        args.part, args.level, args.method)))
+                                        args.part, args.level)))
     if all(heat is None for row in rows for _, heat, _ in row):
         raise ValueError(f'{rows[0][0][2]} in any of the images')
     draw_activations(

@@ -129,7 +129,7 @@ def reproduce(args: argparse.Namespace) -> int:
         return 0
     verdicts = judge(target, last_metrics(test_dir))
     print(*verdicts, sep='\n')
-    return int(not all(verdict.passed for verdict in verdicts))
+    return int(not all(verdicts.values()))
 
 
 if __name__ == '__main__':

@@ -5,17 +5,12 @@ models of mmpretrain and mmseg: how one is run on an image, and which number of
 its output is the score of a class.
 """
 import copy
+from types import ModuleType
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-
-# Names on the command line, and those of the library's classes. Grad-CAM++ and
-# XGrad-CAM are missing: they assume maps after a ReLU, without negative
-# values, which none of these backbones has.
-METHODS = {'gradcam': 'GradCAM', 'hirescam': 'HiResCAM',
-           'layercam': 'LayerCAM'}
 
 
 class Logits(nn.Module):
@@ -42,15 +37,16 @@ class Logits(nn.Module):
 
 def explain(model: nn.Module, shown: np.ndarray, data: Dict[str, Any],
             classes: Sequence[str], category: Optional[int] = None,
-            part: str = 'backbone', level: int = -1,
-            method: Optional[str] = None
+            part: str = 'backbone', level: int = -1
             ) -> Tuple[Optional[np.ndarray], str]:
     """Where a model sees a class, by default its top prediction.
 
-    The maps explain a classifier's logit of the class, or the sum of a
-    segmentor's logits over the pixels that it gives to the class (Vinogradova
-    et al., "Towards Interpretable Semantic Segmentation via Gradient-weighted
-    Class Activation Mapping", AAAI 2020).
+    By HiResCAM (Draelos and Carin, 2020): gradient times map, summed over
+    channels. Behind an average and a linear layer, as in a classifier, that
+    is Grad-CAM, which in a dense model would light up other classes, as it
+    averages gradients over the map. What is explained is a classifier's logit
+    of the class, or the sum of a segmentor's over the pixels that it gives to
+    the class (Vinogradova et al., AAAI 2020).
 
     Args:
         model: A classifier or a segmentor with any backbone.
@@ -62,9 +58,6 @@ def explain(model: nn.Module, shown: np.ndarray, data: Dict[str, Any],
         part: ``'backbone'`` or ``'neck'``, which returns maps
             ``(1, C, h, w)``.
         level: Which of these maps is looked at.
-        method: One of :data:`METHODS`; by default Grad-CAM for a classifier
-            and HiResCAM for a segmentor, since Grad-CAM weights a channel by
-            its mean gradient, and lights up other classes in a dense model.
 
     Returns:
         The activation ``(h, w)``, from 0 to 1, where 1 speaks most for the
@@ -76,8 +69,7 @@ def explain(model: nn.Module, shown: np.ndarray, data: Dict[str, Any],
         ImportError: The library is missing.
     """
     logits, image = Logits(model, data['data_samples']), data['inputs']
-    cam_class = find_method(
-        method or ('hirescam' if logits.dense else 'gradcam'))
+    cam_class = find_library().HiResCAM
     with torch.no_grad():
         class_logits = logits(image)[0]
     labels = class_logits.argmax(0)  # (H, W), or one for the image
@@ -123,11 +115,11 @@ def explain(model: nn.Module, shown: np.ndarray, data: Dict[str, Any],
     return heat[:shown.shape[0], :shown.shape[1]], classes[category]
 
 
-def find_method(method: str) -> type:
-    """The library's class of a method of :data:`METHODS`.
+def find_library() -> ModuleType:
+    """The library grad-cam.
 
     Raises:
-        ImportError: The library is missing.
+        ImportError: It is missing.
     """
     try:
         import pytorch_grad_cam
@@ -136,4 +128,4 @@ def find_method(method: str) -> type:
             f'class activation maps need the library grad-cam ({error}): '
             'in the checkout, pip install ".[cam]" '  # its OpenCV would move
             f'"numpy<{int(np.__version__[0]) + 1}"') from error  # NumPy 1
-    return getattr(pytorch_grad_cam, METHODS[method])
+    return pytorch_grad_cam

@@ -19,22 +19,14 @@ class Published:
     metrics: Dict[str, float]
 
 
-def _coco(params, flops, box, mask) -> Published:
-    return Published(
-        params, flops, {'coco/bbox_mAP': box, 'coco/segm_mAP': mask})
-
-
-def _ade(params, flops, miou) -> Published:
-    return Published(params, flops, {'mIoU': miou})
-
-
 SHAPES = {'coco': (800, 1280), 'ade20k': (512, 2048), 'upernet': (512, 2048)}
 
+BOX, MASK = 'coco/bbox_mAP', 'coco/segm_mAP'
 TABLES: Dict[str, Dict[str, Published]] = {
-    'coco': {'iFormer-S': _coco(40, 263, 46.2, 41.9),
-             'iFormer-B': _coco(67, 351, 48.3, 43.4)},
-    'ade20k': {'iFormer-S': _ade(24, 181, 48.6)},
-    'upernet': {'iFormer-S': _ade(49, 938, 48.4)},
+    'coco': {'iFormer-S': Published(40, 263, {BOX: 46.2, MASK: 41.9}),
+             'iFormer-B': Published(67, 351, {BOX: 48.3, MASK: 43.4})},
+    'ade20k': {'iFormer-S': Published(24, 181, {'mIoU': 48.6})},
+    'upernet': {'iFormer-S': Published(49, 938, {'mIoU': 48.4})},
 }
 
 
