@@ -67,7 +67,6 @@ setup(
         'cls': [*UPSTREAM, 'mmpretrain>=1.0.0,<1.3', 'torchvision'],
         'predict': ['supervision>=0.25'],
         'export': ['onnx', 'onnxscript>=0.5', 'onnxruntime'],
-        'web': ['gradio>=6.31,<7'],  # with .[cam]: class activation
         'cam': ['grad-cam>=1.5', 'torchvision'],
         'docs': ['zensical>=0.0.73', 'mkdocstrings-python>=2.0'],
         'onedl-det': [*FORKS, 'onedl-mmdetection>=3.5.1'],

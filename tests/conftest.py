@@ -115,10 +115,10 @@ def refusal(tool, *arguments):
 
 # A test is skipped for one of these reasons, or else it fails: a version, a
 # machine, and what no stack on a current Python lacks.
-MAY_SKIP = [r'needs [\w.-]+ [\d.]+$', '.*GPU', 'needs (playwright|chromium)']
+MAY_SKIP = [r'needs [\w.-]+ [\d.]+$', '.*GPU']
 if sys.version_info < (3, 11):
-    MAY_SKIP += ["could not import '(onnx|sahi)", 'the page needs gradio',
-                 'videos need supervision', 'needs zensical']
+    MAY_SKIP += ["could not import '(onnx|sahi)", 'videos need supervision',
+                 'needs zensical']
 
 
 @pytest.hookimpl(hookwrapper=True)

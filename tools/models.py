@@ -8,7 +8,6 @@ authors', by the name that IFormer.from_pretrained takes; no others exist, since
 nothing on COCO and ADE20K has been trained here.
 """
 import argparse
-from difflib import get_close_matches
 
 from mmiformer import list_models
 from mmiformer.front import new_parser, run
@@ -26,10 +25,8 @@ def parse_args() -> argparse.Namespace:
 def main(args: argparse.Namespace) -> None:
     models = list_models(args.pattern)
     if not models:
-        names = [model.name for model in list_models()]
-        near = get_close_matches(args.pattern, names, cutoff=0.3)
-        raise ValueError(f'no model is called {args.pattern!r}; near it are '
-                         f'{", ".join(near or names)}')
+        raise ValueError(f'no model is called {args.pattern!r}; choose from '
+                         f'{", ".join(model.name for model in list_models())}')
     rows = [TITLES, *(
         (model.name, model.task, model.data, f'{model.parameters / 1e6:.1f}',
          model.published or '-', model.weights or '-') for model in models)]

@@ -4,12 +4,13 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from unittest import mock
 
 import cv2
 import numpy as np
 import pytest
 import torch
-from conftest import refusal, run_tool
+from conftest import ROOT, refusal, run_tool
 from mmengine.config import Config
 from mmengine.logging import HistoryBuffer
 from mmengine.structures import PixelData
@@ -218,6 +219,20 @@ def test_missing_packages_are_named(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, 'onnxruntime', None)
     line = refusal('predict.py', tmp_path / 'model.onnx', 'a.jpg')
     assert 'onnxruntime' in line
+
+
+def test_the_page_of_the_docs(configs, images, monkeypatch):
+    """It shows the picture and the line that `predict` writes."""
+    page, = re.findall('```python\n(import gradio.*?)```', (
+        ROOT / 'docs/predict.md').read_text(), re.DOTALL)
+    config, weights = save(configs, 'fpn_ade20k', 'seg')
+    page = page.replace('mask_rcnn/iformer_s_1x', config)
+    gradio, names = mock.MagicMock(), {}
+    monkeypatch.setitem(sys.modules, 'gradio', gradio)
+    exec(page.replace('epoch_12.pth', weights), names)
+    shown, text = gradio.Interface.call_args[0][0]('in/a.png')
+    assert names['predictor'].predict('in/a.png', 'a') == f'80x60: {text}'
+    assert np.array_equal(cv2.imread('outputs/vis/a.png')[..., ::-1], shown)
 
 
 def read_lines(path):
