@@ -2,8 +2,9 @@
 
     benchmarks/kill_and_resume.py --runs 50
 
-A segmentor with averaged weights (by iterations), the same in two processes,
-and a detector (by epochs) are trained once without interruption. Then each run
+A segmentor with averaged weights in bf16 autocast (by iterations), the same in
+two processes, and a detector with accumulated gradients (by epochs) are trained
+once without interruption. Then each run
 is killed up to three times, by SIGKILL, SIGTERM, Ctrl-C or a disk that is full
 while a checkpoint is written, and resumed. It must have resumed each time, and
 its final weights, averaged weights, optimizer, schedules, random states and
@@ -33,6 +34,9 @@ from typing import List, Optional
 # Set before torch is imported: a process with OpenMP threads cannot be forked.
 os.environ['OMP_NUM_THREADS'] = '1'
 import torch
+from mmengine.optim import OptimWrapper
+from mmengine.registry import OPTIM_WRAPPERS
+from torch import nn
 
 from mmiformer.checkpoint import read_checkpoint
 from mmiformer.config import walk
@@ -56,7 +60,7 @@ model = dict(backbone=dict(
     drop_path_rate=0.3,
     arch=dict(embed_dims=(16, 32, 32, 48), depths=(1, 1, 2, 1),
               num_heads=(2, 4, 4, 6), attention_heads=(1, 2, (2, 3), 5))),
-    neck=dict(in_channels=[16, 32, 32, 48]))
+    neck=dict(in_channels=[16, 32, 32, 48], out_channels=32))
 train_dataloader = dict(num_workers=2, batch_size=2, dataset=dict(data))
 val_dataloader = dict(num_workers=1, batch_size=1, dataset=dict(data))
 test_dataloader = val_dataloader
@@ -64,10 +68,11 @@ test_dataloader = val_dataloader
 # The file has the running averages of the first process alone.
 NO_BATCH_NORM = '''
 model['backbone']['norm_eval'] = True
-model['decode_head'] = dict(norm_cfg=None)
+model['decode_head']['norm_cfg'] = None
 '''
 CONFIGS = dict(seg=CONFIG + '''
 _base_ = '{root}/configs/fpn_ade20k/iformer_s_shapes.py'
+model['decode_head'] = dict(in_channels=[32] * 4, channels=32)
 train_dataloader['dataset']['pipeline'] = [
     dict(type='LoadImageFromFile'),
     dict(type='LoadAnnotations', reduce_zero_label=True),
@@ -77,15 +82,35 @@ train_dataloader['dataset']['pipeline'] = [
 train_cfg = dict(max_iters=8, val_interval=4)
 default_hooks = dict(logger=dict(interval=1), checkpoint=dict(interval=3))
 custom_hooks = [dict(type='EMAHook', momentum=.1)]
+optim_wrapper = dict(type='Bf16OptimWrapper')
 ''', det=CONFIG + '''
 _base_ = '{root}/configs/mask_rcnn/iformer_s_shapes.py'
+model.update(
+    rpn_head=dict(in_channels=32, feat_channels=32),
+    roi_head=dict(
+        bbox_roi_extractor=dict(out_channels=32),
+        mask_roi_extractor=dict(out_channels=32),
+        bbox_head=dict(in_channels=32, fc_out_channels=32),
+        mask_head=dict(in_channels=32, conv_out_channels=32)))
 train_cfg = dict(max_epochs=3, val_interval=1)
 default_hooks = dict(logger=dict(interval=1), checkpoint=dict(
     interval=1, max_keep_ckpts=2))  # with 1 there is none in between
+optim_wrapper = dict(accumulative_counts=2)
 val_evaluator = dict(
     ann_file='{data}/annotations/instances_validation.json')
 test_evaluator = val_evaluator
 ''')
+
+
+@OPTIM_WRAPPERS.register_module()
+class Bf16OptimWrapper(OptimWrapper):
+    """bf16 autocast on a CPU, where mmengine's own wants a GPU."""
+
+    @contextlib.contextmanager
+    def optim_context(self, model: nn.Module):
+        with super().optim_context(model), torch.autocast(
+                'cpu', torch.bfloat16):
+            yield
 
 
 def train(config: Path, work_dir: Path, max_bytes: Optional[int],
