@@ -41,6 +41,16 @@ def assert_close(results):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize('value, called', [
+    (False, []), (True, [{}]), (dict(dynamic=True), [dict(dynamic=True)])])
+def test_the_argument_compiles_the_module(value, called, monkeypatch):
+    calls = []
+    monkeypatch.setattr(torch.nn.Module, 'compile',
+                        lambda self, **kwargs: calls.append(kwargs))
+    IFormer(ARCH, compile=value)
+    assert calls == called
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize('deploy', [False, True])
 @torch.no_grad()
