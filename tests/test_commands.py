@@ -15,7 +15,7 @@ import pytest
 import torch
 from conftest import ROOT, golden_state, needs_dynamo_export
 from shapes import make_shapes
-from tiny_models import build, save
+from tiny_models import FEW, build, save
 
 import mmiformer
 from mmiformer.config import load_config
@@ -27,11 +27,6 @@ LINES = {word: [*dict.fromkeys(
     for line in re.findall(f'^mmiformer {word} .*', page.read_text(), re.M))]
     for word in ('predict', 'export')}
 KINDS = dict(det='mask_rcnn', seg='fpn_ade20k', cls='imagenet')
-FEW = '''
-train_dataloader = dict(batch_size=2, dataset=dict())
-val_dataloader = dict(batch_size=1, dataset=dict())
-test_dataloader = val_dataloader
-'''
 
 
 def typed(part, word='predict'):

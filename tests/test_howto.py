@@ -15,8 +15,7 @@ from mmengine.utils import get_installed_path
 from PIL import Image
 from safetensors.torch import load_file
 from shapes import make_shapes
-from test_commands import FEW
-from tiny_models import picture, save
+from tiny_models import FEW, picture, save
 
 import mmiformer
 

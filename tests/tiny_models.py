@@ -21,6 +21,13 @@ CHILDREN = dict(
     fpn_ade20k=dict(backbone=BACKBONE, neck=NECK),
     mask_rcnn=dict(backbone=BACKBONE, neck=NECK))
 
+# Few data, below a config that has the loaders of the shapes.
+FEW = '''
+train_dataloader = dict(batch_size=2, dataset=dict())
+val_dataloader = dict(batch_size=1, dataset=dict())
+test_dataloader = val_dataloader
+'''
+
 
 def child(configs, folder):
     """The config of a model, which inherits the folder's for the shapes."""

@@ -240,11 +240,14 @@ def test_maps_of_a_backbone_at_any_size():
                 1e-4 * expected.std())
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize('name', ['fpn', 'upernet'])
+@pytest.mark.parametrize('name', [
+    'shallow', *(pytest.param(name, marks=pytest.mark.slow)
+                 for name in ('fpn', 'upernet'))])
 def test_segmentors_at_any_size(name, monkeypatch):
     steps = [dict(type='Resize', scale=(200, 96), keep_ratio=True)]
     cfg, weights = write_config(*dict(
+        shallow=('shallow', 'fpn_ade20k/iformer_s_shapes.py', SHALLOW_FPN,
+                 steps),
         fpn=('fpn', 'fpn_ade20k/iformer_s_shapes.py',
              dict(backbone=SHALLOW, neck=dict(in_channels=[16, 32, 32, 48])),
              [*steps, dict(type='ResizeToMultiple', size_divisor=32)]),
