@@ -1,12 +1,13 @@
 """Checks of what a user writes into a config. Each raises a ValueError that
 names the argument, its value and what it may be."""
 import inspect
-from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Optional, Sequence, Tuple
 
 import torch
 from mmengine.model import PretrainedInit
 
 from ..compat import TORCH
+from ..config import as_list
 from .layers import BATCH_NORMS
 
 NUM_STAGES = 4
@@ -93,16 +94,9 @@ RULES: Rules = dict(
     init_cfg=(
         lambda v: all(isinstance(cfg, dict) and 'type' in cfg and (
             cfg['type'] not in PRETRAINED or isinstance(
-                cfg.get('checkpoint'), str)) for cfg in list_init_cfgs(v)),
+                cfg.get('checkpoint'), str)) for cfg in as_list(v)),
         'None, a dict with a type, or a list of such dicts; Pretrained needs '
         'checkpoint, a path, URL or name'))
-
-
-def list_init_cfgs(value: Any) -> List[Any]:
-    """The dicts of an ``init_cfg``: none, one or a list."""
-    if value is None:
-        return []
-    return list(value) if isinstance(value, (tuple, list)) else [value]
 
 
 def compile_cfg(value: Any, window_size: Sequence[Optional[int]]

@@ -6,16 +6,10 @@ from mmengine.model import BaseModule
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
+from ..config import as_list
 from ..registry import BACKBONES
 from .arch import resolve_arch
-from .arguments import (
-    PRETRAINED,
-    RULES,
-    check,
-    compile_cfg,
-    list_init_cfgs,
-    per_stage,
-)
+from .arguments import PRETRAINED, RULES, check, compile_cfg, per_stage
 from .hub import load_pretrained, resolve_release
 from .layers import Block, PatchEmbed, Stage, Stem
 from .mixer import InceptionMixer
@@ -233,7 +227,7 @@ class IFormer(BaseModule):
         :func:`~mmiformer.backbone.hub.load_pretrained`.
         """
         done, init_cfg = self.is_init, self.init_cfg
-        cfgs = list_init_cfgs(init_cfg)
+        cfgs = as_list(init_cfg)
         pretrained = [cfg for cfg in cfgs if cfg['type'] in PRETRAINED]
         self.init_cfg = [cfg for cfg in cfgs if cfg not in pretrained]
         super().init_weights()
