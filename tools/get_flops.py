@@ -33,7 +33,13 @@ def main(args: argparse.Namespace) -> None:
     shape = tuple(args.shape or SHAPES.get(table, (side, side)))
     print(f'{shape[0]}x{shape[1]} pixels, one image', flush=True)
     with DefaultScope.overwrite_default_scope(scope):
-        result = count(MODELS.build(cfg.model), shape)
+        model = MODELS.build(cfg.model)
+        try:
+            result = count(model, shape)
+        except (AttributeError, KeyError, NotImplementedError, TypeError):
+            print(f'{type(model).__name__} needs annotations and is not '
+                  'counted; its backbone:')
+            cfg.model, result = {}, count(model.backbone, shape)
     numbers = dict(params=f'{result.params / 1e6:.1f} M parameters',
                    flops=f'{result.flops / 1e9:.1f} G FLOPs')
     table, name, row = find_row(cfg) or (None, '', None)

@@ -4,6 +4,7 @@ from conftest import call
 from mmengine.config import Config
 from peers import PRINTED, build_row
 
+from mmiformer import IFormer
 from mmiformer.paper import count
 from mmiformer.paper.tables import SHAPES, TABLES, find_row
 
@@ -68,3 +69,18 @@ def test_the_tool(configs, tmp_path):
         assert [line.split()[0] for line in output.splitlines()][
             :len(numbers)] == numbers
         assert 'paper' not in output
+
+
+def test_a_head_that_needs_annotations(configs, tmp_path):
+    """It is not counted; the backbone is, as alone."""
+    (tmp_path / 'sparse.py').write_text("""
+_base_ = 'mmdet::sparse_rcnn/sparse-rcnn_r50_fpn_1x_coco.py'
+model = dict(backbone=dict(_delete_=True, type='mmiformer.IFormer'),
+             neck=dict(in_channels=[96, 192, 320, 384]))
+""")
+    output = call('get_flops.py', tmp_path / 'sparse.py', '--shape', 32, 64)
+    _, said, params, flops, _ = output.splitlines()
+    assert 'SparseRCNN' in said and 'not counted' in said
+    alone = count(IFormer(), (32, 64))
+    assert params == f'{alone.params / 1e6:.1f} M parameters'
+    assert flops == f'{alone.flops / 1e9:.1f} G FLOPs'
