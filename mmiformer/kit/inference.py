@@ -156,10 +156,10 @@ def read_image(cfg: Config, model: nn.Module, path: str
             step for step in cfg.test_dataloader.dataset.pipeline
             if not type_name(step).endswith('Annotations')])
     packed = pipeline(dict(img_path=path, img_id=0))
-    shown = packed['inputs'].clamp(0, 255).to(torch.uint8)  # (3, H, W), BGR
+    shown = packed['inputs'][:3].clamp(0, 255).to(torch.uint8)  # BGR, or grey
     with torch.no_grad():
         data = model.data_preprocessor(pseudo_collate([packed]))
-    return shown.flip(0).permute(1, 2, 0).numpy(), data
+    return shown.flip(0).expand(3, -1, -1).permute(1, 2, 0).numpy(), data
 
 
 def _scope(cfg: Config):

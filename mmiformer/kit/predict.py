@@ -172,8 +172,13 @@ class Predictor:
 
     def picture(self, image: np.ndarray, sample: BaseDataElement
                 ) -> np.ndarray:
-        """A result drawn on its image; both are ``(H, W, 3)`` uint8 BGR."""
-        rgb = np.ascontiguousarray(image[..., ::-1], np.uint8)
+        """A result drawn on its image, ``(H, W, 3)`` uint8 BGR. An image of
+        one channel is grey, of one of more than 8 bits the range is fitted."""
+        if image.dtype != np.uint8:
+            image = cv2.normalize(
+                image, None, 0, 255, cv2.NORM_MINMAX, cv2.CV_8U)
+        rgb = np.atleast_3d(image)[..., 2::-1]
+        rgb = np.ascontiguousarray(np.broadcast_to(rgb, (*rgb.shape[:2], 3)))
         self._visualizer.dataset_meta = self.meta  # others may share it
         if self.task == 'classification':
             self._visualizer.visualize_cls(

@@ -57,7 +57,9 @@ def count(model: nn.Module, shape: Tuple[int, int]) -> Complexity:
     """
     training = model.training
     device = next(model.parameters()).device
-    image = torch.rand(1, 3, *shape, device=device)
+    channels = next((layer.in_channels for layer in model.modules()
+                     if isinstance(layer, nn.Conv2d)), 3)
+    image = torch.rand(1, channels, *shape, device=device)
     try:
         with torch.no_grad():
             model.eval()  # not chained: mmdet's ResNet and Swin return None

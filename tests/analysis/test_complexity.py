@@ -2,11 +2,12 @@
 from contextlib import nullcontext
 
 import pytest
-from conftest import math_attention
+from conftest import TINY, math_attention
 from mmengine.registry import MODELS
 from tiny_models import load_in_scope
 from torch import nn
 
+from mmiformer import IFormer
 from mmiformer.paper import count
 
 
@@ -35,6 +36,13 @@ def test_counts_by_hand_whatever_kernel_runs(kernel):
     # 2 heads, 30 x 30 pairs, 4 channels, twice.
     assert result.flops_with_attention == result.flops + 2 * 30 * 30 * 4 * 2
     assert model.training
+
+
+def test_images_of_one_channel():
+    """The first convolution has two channels less to count: 3x3, 8 outputs."""
+    one, three = (count(IFormer(TINY, in_channels=number), (32, 32))
+                  for number in (1, 3))
+    assert three.flops - one.flops == 2 * 9 * 8 * 16 * 16
 
 
 # The paper's rounded figures, and to 10 megaflops those that a stock model of

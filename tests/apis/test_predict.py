@@ -14,11 +14,11 @@ from conftest import ROOT, refusal, run_tool
 from mmengine.config import Config
 from mmengine.logging import HistoryBuffer
 from mmengine.structures import PixelData
-from tiny_models import as_in_testing, build, child, save
+from tiny_models import BACKBONE, as_in_testing, build, child, save
 
 import mmiformer
 from mmiformer.kit import predict
-from mmiformer.kit.inference import load_model
+from mmiformer.kit.inference import load_model, read_image
 from mmiformer.kit.predict import Predictor, find_sources
 
 
@@ -331,3 +331,38 @@ def test_what_goes_wrong_later(error, status, configs, images, monkeypatch,
     assert Path('out/preds/a.json').is_file()
     assert ('in/sub/a.png: RuntimeError: out of memory' in
             capsys.readouterr().err) == (status == 1)
+
+
+ONE = dict(mean=[100.], std=[50.])
+BACKBONE_ONE = dict(BACKBONE, in_channels=1)
+
+
+@pytest.mark.parametrize('folder, preprocessor, model, pack', [
+    ('mask_rcnn', dict(ONE, bgr_to_rgb=False), {}, 'PackDetInputs'),
+    ('fpn_ade20k', dict(ONE, bgr_to_rgb=False), {}, 'PackSegInputs'),
+    ('imagenet', dict(ONE, to_rgb=False), dict(
+        backbone=dict(BACKBONE_ONE, out_indices=(3, )),
+        head=dict(in_channels=48)), 'PackInputs')])
+def test_images_of_one_channel(
+        folder, preprocessor, model, pack, configs, images):
+    """The model sees the grey values, and they are what is drawn on."""
+    model = dict(dict(backbone=BACKBONE_ONE), **model)
+    config, weights = save(
+        configs, folder, 'one', **model, data_preprocessor=preprocessor)
+    with open(config, 'a') as file:
+        file.write(f"""
+test_dataloader = dict(dataset=dict(pipeline=[
+    dict(type='LoadImageFromFile', color_type='grayscale'),
+    dict(type='Resize', scale=(80, 60)), dict(type='{pack}')]))
+""")
+    grey = cv2.imread('in/a.png', cv2.IMREAD_GRAYSCALE)
+    predictor = Predictor(config, weights, out=Path('out'), threshold=1.)
+    assert predictor.predict('in/a.png', 'a').startswith('80x60: ')
+    cfg = Config.fromfile(config)
+    network = load_model(cfg, weights)
+    shown, data = read_image(cfg, network, 'in/a.png')
+    assert np.array_equal(shown, np.repeat(grey[..., None], 3, 2))
+    assert torch.equal(data['inputs'][0, 0, :60, :80],
+                       (torch.from_numpy(grey).float() - 100) / 50)
+    if folder == 'mask_rcnn':  # nothing is drawn below the threshold
+        assert np.array_equal(cv2.imread('out/vis/a.png'), shown)
