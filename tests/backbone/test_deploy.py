@@ -105,9 +105,11 @@ def test_max_pool_is_torchs(size):
     torch.manual_seed(0)
     x = torch.randn(2, *size, 6)
     part = x[..., 1:4]  # as the mixer has it: some of the channels
-    expected = F.max_pool2d(part.permute(0, 3, 1, 2), 3, 1, 1)
-    for tensor in (part, part.clone().requires_grad_()):
-        assert torch.equal(max_pool(tensor).permute(0, 3, 1, 2), expected)
+    for side in (3, 5):  # of the paper, of an ablation
+        expected = F.max_pool2d(part.permute(0, 3, 1, 2), side, 1, side // 2)
+        for tensor in (part, part.clone().requires_grad_()):
+            assert torch.equal(
+                max_pool(tensor, side).permute(0, 3, 1, 2), expected)
 
 
 def test_each_part_folds_alone():
