@@ -47,10 +47,12 @@ def add_cfg_options(parser: argparse.ArgumentParser) -> None:
 class _Options(DictAction):
 
     def __call__(self, parser, namespace, values, option_string=None) -> None:
-        for value in values:
-            if '=' not in value:
-                parser.error(f'{option_string} {value}: expected KEY=VALUE')
-        super().__call__(parser, namespace, values, option_string)
+        try:
+            super().__call__(parser, namespace, values, option_string)
+        except (AssertionError, RecursionError, ValueError):  # no =, or a dict
+            parser.error(f'{option_string} {" ".join(values)}: expected KEY='
+                         'VALUE, and as VALUE a word, a number, a list or a '
+                         'tuple; for a dict write KEY.KEY=VALUE')
 
 
 def output_file(text: str) -> Path:
