@@ -4,9 +4,9 @@
 
 Each mutant is a copy of the checkout with one changed operator, number,
 condition, returned value or dropped call. The tests that reach its line run on
-it, and, where none of them fails, all tests of the part. Those that no test notices are printed: each is
-a missing test, a line that nobody needs, or an equivalent program. Needs
-pytest-cov; 200 mutants take about an hour on 2 cores.
+it, and, where none of them fails, all tests of the part. Those that no test
+notices are printed: each is a missing test, a line that nobody needs, or an
+equivalent program. Needs pytest-cov; 200 mutants take about an hour on 2 cores.
 """
 import argparse
 import ast

@@ -50,9 +50,8 @@ class _Options(DictAction):
         try:
             super().__call__(parser, namespace, values, option_string)
         except (AssertionError, RecursionError, ValueError):  # no =, or a dict
-            parser.error(f'{option_string} {" ".join(values)}: expected KEY='
-                         'VALUE, and as VALUE a word, a number, a list or a '
-                         'tuple; for a dict write KEY.KEY=VALUE')
+            parser.error(f'{option_string} {" ".join(values)}: expected '
+                         'KEY=VALUE; for a dict write KEY.KEY=VALUE')
 
 
 def output_file(text: str) -> Path:

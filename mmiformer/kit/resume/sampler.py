@@ -33,9 +33,6 @@ class SeededBatch:
     def __init__(self, indices: List[int], seeds: List[tuple]) -> None:
         self.indices, self.seeds = indices, seeds
 
-    def __len__(self) -> int:
-        return len(self.indices)
-
     def __iter__(self) -> Iterator[int]:
         before = get_rng_state() if get_worker_info() is None else None
         for index, seed in zip(self.indices, self.seeds):
