@@ -181,6 +181,16 @@ def test_what_coco_files_lose_silently(
     assert all(words in one.text for one in found[:1])
 
 
+@pytest.mark.parametrize('encoding', ['utf-8-sig', 'utf-16'])
+def test_what_json_reads_and_the_framework_does_not(encoding, bases, root):
+    """Python finds the encoding of bytes by itself; pycocotools opens text."""
+    path = root / 'annotations/instances_training.json'
+    path.write_text(path.read_text(), encoding=encoding)
+    found = d.examine(bases('coco'), root).findings
+    assert [one.level for one in found] == ['error']
+    assert 'cannot be' in found[0].text and 'Decode' in found[0].text
+
+
 def test_what_is_left_without_a_class(bases, root):
     """mmengine itself fails with words of NumPy."""
     d.edit(root, lambda content: [category.update(name='wheel') for category

@@ -145,6 +145,7 @@ def _load(cfg: Config, split: str, node: dict, report: Report,
             return None
     try:
         if isinstance(source.dataset, BaseDataset):
+            source.dataset.data_list = None  # until it is read
             with contextlib.redirect_stdout(io.StringIO()):  # pycocotools'
                 source.dataset.full_init()
         empty = len(source.dataset) == 0
