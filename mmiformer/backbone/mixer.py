@@ -22,7 +22,7 @@ def convolve(conv: Callable[[Tensor], Tensor],
     return conv(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
 
 
-def max_pool(x: Tensor, kernel_size: int = 3
+def max_pool(x: Tensor, kernel_size: int
              ) -> Tensor:  # (B, H, W, C), in and out
     """Max-pooling with stride 1 and an odd kernel."""
     # The tracing ONNX exporter makes constants of the in-place code below.
@@ -70,7 +70,7 @@ class ConvBranch(nn.Module):
         dense: Makes the second convolution a full one, not depthwise.
     """
 
-    def __init__(self, dim: int, kernel_size: int = 3,
+    def __init__(self, dim: int, kernel_size: int,
                  dense: bool = False) -> None:
         super().__init__()
         self.pointwise = Pointwise(dim, 2 * dim, bias=False)
@@ -93,7 +93,7 @@ class PoolBranch(nn.Module):
         pool: :func:`max_pool` or :func:`avg_pool`.
     """
 
-    def __init__(self, dim: int, kernel_size: int = 3,
+    def __init__(self, dim: int, kernel_size: int,
                  pool: Callable[[Tensor, int], Tensor] = max_pool) -> None:
         super().__init__()
         self.kernel_size, self.pool = kernel_size, pool
