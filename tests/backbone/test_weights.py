@@ -150,6 +150,19 @@ def test_a_trained_detector_starts_another(released, tmp_path):
         check_equals_released(second.backbone, released)
 
 
+def test_other_initialisers_come_first(tiny, tmp_path):
+    """In mmengine's list one may follow another."""
+    constant = dict(type='Constant', layer='LayerNorm', val=3.)
+    model = IFormer(**tiny, init_cfg=constant)
+    model.init_weights()
+    assert model.stages[0].out_norm.weight.unique().tolist() == [3.]
+    torch.save(IFormer(**tiny).state_dict(), tmp_path / 'plain.pth')
+    model = IFormer(**tiny, init_cfg=[constant, dict(
+        type='Pretrained', checkpoint=str(tmp_path / 'plain.pth'))])
+    model.init_weights()
+    assert model.stages[0].out_norm.weight.unique().tolist() == [1.]
+
+
 def test_an_output_norm_that_the_model_lacks_is_dropped(released, tiny, log):
     IFormer(**tiny, out_norms=False).load_state_dict(dict(released))
     assert 'dropped norm.weight' in log[-1]
