@@ -22,7 +22,7 @@ from mmengine.structures import BaseDataElement
 from .compat import load_tensors
 from .unpickler import restore
 
-# What finds the files of a source that begins so; more may be added.
+# Functions that find the file of a source by its prefix; more may be added.
 FINDERS: Dict[str, Callable[[str], Path]] = {}
 WEB = ('http://', 'https://')
 # The hub answers 401 where a repository does not exist.

@@ -18,12 +18,12 @@ from .exported import change_size, open_session
 from .inference import load_model, read_meta
 
 OPSET = 20  # the fastest that most programs read: docs/export.md
-BAR = 1e-4  # of a map's standard deviation
+MAX_DIFFERENCE = 1e-4  # of a map's standard deviation
 AXES = {0: 'batch', 2: 'height', 3: 'width'}
 # (batch, height, width) at which a file for any size is proved, besides its
 # default size: odd, not square, one image and several.
 PROVED_SIZES = ((2, 97, 131), (1, 200, 61))
-TRACED_SIZE = (2, 96, 160)  # equal to no side that the network knows
+TRACED_SIZE = (2, 96, 160)  # unlike any size in the network
 TASKS = dict(mmpretrain='classification', mmseg='segmentation',
              backbone='backbone')
 # The steps of a test pipeline that a file can hold, and their settings.
@@ -59,7 +59,7 @@ class ExportedNetwork(nn.Module):
         """``(B, 3, H, W)`` uint8 in RGB order to the maps of a backbone, or to
         logits: ``(B, K)``, ``(B, K, H, W)``."""
         x = nn.functional.conv2d(image.float(), self.weight, self.bias)
-        return run(self.model, self.task, x)
+        return compute(self.model, self.task, x)
 
 
 class AdaptiveAvgPool2d(nn.AdaptiveAvgPool2d):
@@ -87,7 +87,7 @@ def make_exportable(model: nn.Module) -> None:
             module.__class__ = AdaptiveAvgPool2d
 
 
-def run(model: nn.Module, task: str, x: Tensor) -> Tuple[Tensor, ...]:
+def compute(model: nn.Module, task: str, x: Tensor) -> Tuple[Tensor, ...]:
     """A model on images ``(B, 3, H, W)`` from its ``data_preprocessor``."""
     if task == 'backbone':
         return tuple(model.backbone(x))
@@ -162,8 +162,8 @@ def export(cfg: Config, checkpoint: str, out: Path,
                             generator=generator)
               for batch, height, width in sizes]
     with torch.no_grad():
-        expected = [[y.numpy() for y in run(model, task, preprocess(model, x))]
-                    for x in images]
+        expected = [[y.numpy() for y in compute(
+            model, task, preprocess(model, x))] for x in images]
 
     if dynamic:
         make_exportable(model)
@@ -209,10 +209,11 @@ def write(program: Any, out: Path, images: List[Tensor],
             difference = float(np.max([  # NaN if any value is
                 np.abs(x - y).max() / y.std() if x.shape == y.shape else np.inf
                 for x, y in zip(outs, maps)]))
-            if not difference <= BAR:
+            if not difference <= MAX_DIFFERENCE:
                 raise RuntimeError(
                     f'not proved at {where}: the file differs from the model '
-                    f'by {difference:.1e} of a deviation: the bar is {BAR}')
+                    f'by {difference:.1e} of a deviation, and at most '
+                    f'{MAX_DIFFERENCE} is allowed')
             differences[where] = difference
     return differences
 

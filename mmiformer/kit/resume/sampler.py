@@ -140,5 +140,5 @@ def make_seeded(loader: DataLoader, seed: int) -> None:
         loader.batch_sampler, seed)
     loader.worker_init_fn = partial(
         init_worker, training_flag(), loader.worker_init_fn)
-    # Otherwise every pass takes a number from the main process.
+    # Without its own, each epoch draws a seed from the process's generator.
     loader.generator = torch.Generator().manual_seed(seed)
