@@ -49,7 +49,7 @@ def main() -> None:
         sys.exit(f'mmiformer: there is no command {word!r}; ' + (
             f'is it {near[0]}?' if near else f'choose from {", ".join(tools)}'))
     sys.argv[:2] = [f'mmiformer {word}']
-    # As a program: what it does around its main belongs to it.
+    # Run as __main__, so that the code under `if __name__` runs too.
     spec = spec_from_file_location('__main__', tools[word])
     spec.loader.exec_module(module_from_spec(spec))
 
