@@ -112,6 +112,12 @@ def test_max_pool_is_torchs(size):
                 max_pool(tensor, side).permute(0, 3, 1, 2), expected)
 
 
+def test_folding_leaves_the_training_mode(tiny):
+    model = IFormer(**tiny).train()
+    model.switch_to_deploy()
+    assert not model.training
+
+
 def test_each_part_folds_alone():
     """So that a network of other parts can call them one by one."""
     torch.manual_seed(0)
