@@ -324,3 +324,7 @@ def test_another_number_of_input_channels_is_named(tiny):
     weights = IFormer(**tiny).state_dict()
     with pytest.raises(ValueError, match='in_channels is 4.* with 3'):
         check_fit(IFormer(**tiny, in_channels=4), weights)
+    with pytest.raises(ValueError) as error:  # of the same four
+        check_fit(IFormer(**tiny, in_channels=4), dict(
+            IFormer(**tiny, in_channels=4).state_dict(), other=torch.ones(1)))
+    assert 'in_channels' not in str(error.value)

@@ -93,6 +93,35 @@ def test_sigterm_in_a_validation_waits_for_the_next_step(tmp_path):
     assert resumed['optimizer'] == whole['optimizer']
 
 
+@pytest.mark.parametrize('by_epoch', [True, False])
+def test_a_validation_that_was_due_comes_first(by_epoch, tmp_path):
+    """The run was killed between a checkpoint and its validation."""
+    loader = dict(config(tmp_path).train_dataloader,
+                  sampler=dict(type='DefaultSampler'))
+    more = dict(by_epoch=by_epoch, val_cfg={}, val_dataloader=loader,
+                val_evaluator=dict(type='Constant'), val_interval=(
+                    1 if by_epoch else 4))
+    validated = []
+
+    def interrupt(runner):
+        def stop():
+            raise KeyboardInterrupt
+        runner.val_loop.run = stop
+
+    def record(runner):
+        validate = runner.val_loop.run
+
+        def run_and_record():
+            validated.append(runner.iter)
+            return validate()
+        runner.val_loop.run = run_and_record
+
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, hook=interrupt, **more)
+    run(tmp_path, resumed=True, hook=record, **more)
+    assert validated == [4, 8]
+
+
 def test_other_checkpoints_stay(tmp_path):
     """Also that of a SIGTERM, when a later one is written."""
     cut(tmp_path, 0)
