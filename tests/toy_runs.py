@@ -55,7 +55,7 @@ def config(work_dir, max_epochs=2, batch=2, length=7, by_epoch=True,
     """Of a run of 4 iterations an epoch."""
     loop = (dict(by_epoch=True, max_epochs=max_epochs) if by_epoch else
             dict(by_epoch=False, max_iters=4 * max_epochs))
-    loop['val_interval'] = val_interval
+    loop = dict(val_interval=val_interval, **loop)
     return Config(dict(
         model=dict(type='Restless'), work_dir=str(work_dir),
         train_dataloader=dict(
