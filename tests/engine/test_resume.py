@@ -262,7 +262,7 @@ def test_what_resuming_changes_itself_is_not_said(tmp_path):
     build_runner(resumed).train()
     (line, ) = [line for line in read_logs(tmp_path).splitlines()
                 if 'not that of the checkpoint' in line]
-    assert line.endswith(': -max_epochs=2)  +max_epochs=3)')
+    assert line.endswith(': -max_epochs=2  +max_epochs=3')
 
 
 WARM_UP = dict(type='LinearLR', start_factor=0.5, begin=0, end=6,
