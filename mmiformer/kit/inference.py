@@ -163,6 +163,5 @@ def read_image(cfg: Config, model: nn.Module, path: str
 
 
 def _scope(cfg: Config):
-    """Registry names are those of the config's framework; one process may use
-    configs of several."""
+    """Finds names in the registries of the config's framework."""
     return DefaultScope.overwrite_default_scope(cfg.get('default_scope'))
